@@ -10,6 +10,7 @@ from chowder_local.api.handlers import (
     accounts,
     activity,
     agent_contents,
+    approvals,
     clock,
     faults_and_replies,
     history,
@@ -66,6 +67,12 @@ from chowder_local.api.schemas.agent_contents import (
     SkillInstallationView,
     SkillQuery,
     SkillView,
+)
+from chowder_local.api.schemas.approvals import (
+    ApprovalDecision,
+    ApprovalPolicyChange,
+    ApprovalPolicyView,
+    ApprovalView,
 )
 from chowder_local.api.schemas.clock import AdvanceView, ClockAdvance, ClockSetting, ClockView
 from chowder_local.api.schemas.faults_and_replies import (
@@ -238,6 +245,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("DELETE", "/local/instances/{instance_id}/breakpoint",                            faults_and_replies.delete_breakpoint, ORG,       "deleteBreakpoint",      "Remove an instance's breakpoint", None,                None, 204, python="remove_breakpoint", tool="remove_breakpoint"),
     Operation("GET",    "/local/held-calls",                                                    faults_and_replies.list_held_calls,  ORG,       "listHeldCalls",         "List held model calls",          None,                [HeldCallView], query=HeldCallsQuery, tool="list_held_calls"),
     Operation("POST",   "/local/held-calls/{model_call_id}/resume",                             faults_and_replies.resume_call,      ORG,       "resumeCall",            "Let a held model call go on",    HeldCallRelease,     HeldCallView, 200, (404,), tool="resume_call"),
+    Operation("GET",    "/local/instances/{instance_id}/approvals",                             approvals.list_approvals,            ORG,       "listApprovals",         "List what waits for approval",   None,                [ApprovalView], 200, (409, 502), tool="list_approvals"),
+    Operation("GET",    "/local/instances/{instance_id}/approvals/policy",                      approvals.get_approval_policy,       ORG,       "getApprovalPolicy",     "Show when an agent asks",        None,                ApprovalPolicyView, 200, (409, 502), tool="get_approval_policy"),
+    Operation("PUT",    "/local/instances/{instance_id}/approvals/policy",                      approvals.set_approval_policy,       ORG,       "setApprovalPolicy",     "Set when an agent asks",         ApprovalPolicyChange,ApprovalPolicyView, 200, (400, 409, 502), is_audited=True, tool="set_approval_policy"),
+    Operation("POST",   "/local/instances/{instance_id}/approvals/{approval_id}",               approvals.decide_approval,           ORG,       "decideApproval",        "Allow or deny a command",        ApprovalDecision,    ApprovalView, 200, (400, 409, 502), tool="decide_approval"),
     Operation("POST",   "/local/faults",                                                        faults_and_replies.create_fault,     ORG,       "createFault",           "Set a fault",                    FaultCreation,       FaultView, 201, (404, 409), python="add_fault", tool="set_fault"),
     Operation("GET",    "/local/faults",                                                        faults_and_replies.list_faults,      ORG,       "listFaults",            "List faults",                    None,                [FaultView], tool="list_faults"),
     Operation("DELETE", "/local/faults",                                                        faults_and_replies.delete_faults,    ORG,       "deleteFaults",          "Remove all faults",              None,                None, 204, python="clear_faults", tool="clear_faults"),

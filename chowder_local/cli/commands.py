@@ -207,6 +207,11 @@ FINDERS: Mapping[str, Callable[[Client, str, dict[str, Any]], dict[str, Any]]] =
     "job": lambda client, reference, given: _choose(
         client.jobs(given["instance"]["id"]), reference, "job"
     ),
+    "approval": lambda client, reference, given: _choose(
+        [{**each, "name": each["command"]} for each in client.approvals(given["instance"]["id"])],
+        reference,
+        "approval",
+    ),
     "snapshot": lambda client, reference, given: find_snapshot(
         client, reference, _id(given.get("instance"))
     ),

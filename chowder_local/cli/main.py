@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "organization": ("accounts", "Show and change the organization's keys and tier."),
     "replies": ("faults_and_replies", "Script what the offline model says."),
     "hold": ("faults_and_replies", "Hold an agent's model calls, and let them go on."),
+    "approvals": ("approvals", "List, allow and deny commands that wait for an approval."),
     "calls": ("history", "List an agent's latest model calls, or show one."),
     "events": ("history", "Follow what the server decides, as it happens."),
     "mcp": ("integrations", "Print how to give editors the server's tools, or serve one."),

@@ -321,6 +321,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "inbox ls": ("inbox ls support --follow", "inbox ls support --wait --timeout 30"),
     "usage": ("usage", "usage support --output json"),
+    "approvals policy": (
+        "approvals policy support --ask always",
+        "approvals policy support --security allowlist --ask on_miss --allow git --allow ls",
+    ),
     "hold next": ("hold next support --text weather", "hold next support --tool exec --every"),
     "hold resume": ('hold resume ex-7 --answer "It is sunny."', "hold resume ex-7 --error 429"),
     "budget show": ("budget show", "budget show --instance support"),
@@ -380,6 +384,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
 GROUP_EXAMPLES = 4
 """How many lines the help of a group of commands has."""
 SAMPLES: Mapping[str, str] = {
+    "approval": '"rm -rf build"',
     "job": "report",
     "instance": "support",
     "name": "support-2",

@@ -43,6 +43,8 @@ class InstanceListRow:
     memory: Sparkline | None
     cpu: Sparkline | None
     last_call: ModelCall | None
+    waiting: int
+    """How many of its commands wait for an approval."""
 
     @property
     def can_fork(self) -> bool:
@@ -78,6 +80,7 @@ def _row(request: Request, instance: Instance, last_call: ModelCall | None) -> I
         memory=None if gauge is None else memory_sparkline(gauge),
         cpu=None if gauge is None else cpu_sparkline(gauge),
         last_call=last_call,
+        waiting=len(services(request).approvals.known(instance)),
     )
 
 

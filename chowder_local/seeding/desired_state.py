@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from chowder_local.api.schemas.accounts import BudgetSetting
+from chowder_local.api.schemas.approvals import ApprovalPolicyChange
 from chowder_local.api.schemas.faults_and_replies import BreakpointSetting
 from chowder_local.api.schemas.jobs import JobCreation
 from chowder_local.core import untrusted_json, untrusted_yaml
@@ -237,6 +238,15 @@ class DesiredBreakpoint(_Part, BreakpointSetting):
         )
 
 
+class DesiredPolicy(_Part, ApprovalPolicyChange):
+    """When an instance asks before it runs a command."""
+
+    def has(self, policy: Mapping[str, Any] | None) -> bool:
+        """Whether a policy of the API is as it is declared."""
+        wanted = self.model_dump(mode="json", exclude_none=True)
+        return policy is not None and all(policy[name] == each for name, each in wanted.items())
+
+
 class DesiredInstance(_Part):
     """An instance with its configuration, files, skills, sessions and jobs."""
 
@@ -277,6 +287,9 @@ class DesiredInstance(_Part):
         None,
         description="Which of its model calls are held, from the end of the seeding on; without "
         "it, the breakpoint stays as it is.",
+    )
+    approvals: DesiredPolicy | None = Field(
+        None, description="When it asks before it runs a command, as the API takes it."
     )
 
     @model_validator(mode="after")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         DesiredJob,
         DesiredKey,
         DesiredOrganization,
+        DesiredPolicy,
         DesiredSession,
         Location,
     )
@@ -103,6 +104,19 @@ class SetBudget(SeedStep):
         instance_id = self.instance and target.instance_id(self.organization, self.instance)
         limits = self.budget.model_dump(exclude_none=True)
         target.client(self.organization).set_budget(instance_id=instance_id, **limits)
+
+
+@dataclass(frozen=True)
+class SetApprovalPolicy(SeedStep):
+    """Sets when an instance asks: last, so that no command of a seeded message waits."""
+
+    policy: DesiredPolicy
+    instance: str
+
+    def take(self, target: SeedTarget) -> None:
+        agent = target.running_agent(self.organization, self.instance)
+        policy = self.policy.model_dump(mode="json", exclude_none=True)
+        agent.client.set_approval_policy(agent.instance_id, **policy)
 
 
 @dataclass(frozen=True)
@@ -297,6 +311,11 @@ class _Planner:
                 verb, former_id = ("change", former["id"]) if former else ("create", None)
                 description = f"{verb} the job {job.name} of {desired.name}"
                 yield MakeJob(organization, job.location, description, desired.name, job, former_id)
+        policy = desired.approvals
+        if policy is not None and not policy.has(current.approvals if current else None):
+            description = f"set when {desired.name} asks for approvals"
+            where = location / "approvals"
+            yield SetApprovalPolicy(organization, where, description, policy, desired.name)
         wanted = desired.breakpoint
         if wanted is not None and not wanted.has(current.breakpoint if current else None):
             description = f"set the breakpoint of {desired.name}"
@@ -365,6 +384,7 @@ PHASES = (
     WriteFile,
     Send,
     MakeJob,
+    SetApprovalPolicy,
     MakeKey,
     # It would hold the messages of the file.
     SetBreakpoint,

@@ -123,6 +123,8 @@ class CurrentInstance:
     """None if it has none, or if none is declared."""
     breakpoint: Json | None = None
     """None if it has none, or if none is declared."""
+    approvals: Json | None = None
+    """When it asks before it runs a command; None if that is not declared."""
 
 
 @dataclass(frozen=True)
@@ -339,10 +341,13 @@ class SeedTarget(ExitStack):
         files: dict[str, str] = {}
         sent: Sent = {}
         jobs: dict[str, Json] = {}
-        if desired.files or desired.skills or desired.sessions or desired.jobs:
+        approvals = None
+        if any((desired.files, desired.skills, desired.sessions, desired.jobs, desired.approvals)):
             agent = self.running_agent(organization, desired.name)
             if desired.jobs:
                 jobs = {each["name"]: each for each in agent.client.jobs(instance_id)}
+            if desired.approvals:
+                approvals = agent.client.approval_policy(instance_id)
             files = _digests(agent, desired)
             if desired.sessions:
                 sent = _sent_messages(agent, desired)
@@ -355,6 +360,7 @@ class SeedTarget(ExitStack):
             jobs,
             None if desired.budget is None else if_found(client.budget, instance_id),
             None if desired.breakpoint is None else if_found(client.breakpoint, instance_id),
+            approvals,
         )
 
 

@@ -9,12 +9,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from http import HTTPStatus
+from threading import Event
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 from chowder_local.client import Client
 from chowder_local.core.domain import MAIN_SESSION, OFFLINE_KEY, ModelProvider, Tier
+from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.wording import MOMENT_S, progress_lines
+from chowder_local.openclaw.approvals import Ask, Decision
 from chowder_local.openclaw.models import DEFAULT_MODELS
 from chowder_local.relay.prompt_format import PREFIX as FAILURE_MARKER
 from chowder_local.testing.replies import Replies
@@ -38,6 +43,7 @@ MAX_CALLS = 20
 CHANNEL_WAIT_S = 60.0
 """For how long a person waits for an answer."""
 POLL_S = 20.0
+DECISION_POLL_S = 0.05
 MAX_LINES = 60
 MAX_SESSIONS = 3
 MAX_TURNS = 20
@@ -314,6 +320,76 @@ class LiveHold:
             for each in client.held_calls(self._instance.id):
                 client.resume_call(each["id"])
         self._threads.shutdown()
+
+
+class LiveApprovals:
+    """Rules about the commands of an instance, which asks before each, from the first rule on.
+
+    The first rule that matches decides, and a command that none matches runs. `decided` has each
+    command with its decision, `allow_once` or `deny`.
+    """
+
+    def __init__(self, instance: LiveInstance) -> None:
+        self._instance = instance
+        self._rules: list[tuple[str, Decision]] = []
+        self._others: list[LiveApprovals] = []
+        self._former_ask: str | None = None
+        self._is_over = Event()
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="approvals")
+        self.decided: list[tuple[str, str]] = []
+
+    def allow(self, command: str = "*") -> None:
+        """Lets commands run that match a pattern with wildcards such as `git *`."""
+        self._add(command, Decision.ALLOW_ONCE)
+
+    def deny(self, command: str = "*") -> None:
+        """Denies commands that match a pattern with wildcards such as `rm *`."""
+        self._add(command, Decision.DENY)
+
+    def of(self, instance: LiveInstance) -> LiveApprovals:
+        """Rules for another instance."""
+        self._others.append(LiveApprovals(instance))
+        return self._others[-1]
+
+    def end(self) -> None:
+        """Has the instance ask as before. Raises what has kept commands from being decided."""
+        for each in self._others:
+            each.end()
+        if self._former_ask is None:
+            return
+        self._is_over.set()
+        self._deciding.result()
+        if self._instance.is_there:
+            self._instance.client.set_approval_policy(self._instance.id, ask=self._former_ask)
+
+    def _add(self, command: str, decision: Decision) -> None:
+        self._rules.append((command, decision))
+        if self._former_ask is None:
+            client, instance_id = self._instance.client, self._instance.id
+            self._former_ask = client.approval_policy(instance_id)["ask"]
+            client.set_approval_policy(instance_id, ask=Ask.ALWAYS)
+            self._deciding = self._threads.submit(self._decide)
+
+    def _decide(self) -> None:
+        client, instance_id = self._instance.client, self._instance.id
+        while not self._is_over.wait(DECISION_POLL_S) and self._instance.is_there:
+            for each in client.approvals(instance_id):
+                decision = next(
+                    (
+                        then
+                        for pattern, then in self._rules
+                        if fnmatchcase(each["command"], pattern)
+                    ),
+                    Decision.ALLOW_ONCE,
+                )
+                try:
+                    client.decide_approval(instance_id, each["id"], decision)
+                except ApiRefused as refused:
+                    # Its turn has ended meanwhile.
+                    if refused.status != HTTPStatus.NOT_FOUND:
+                        raise
+                else:
+                    self.decided.append((each["command"], decision))
 
 
 class LiveMessages:

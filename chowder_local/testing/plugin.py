@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.testing.state_fixtures import (  # noqa: F401 - pytest finds fixtures here
+    chowder_approvals,
     chowder_clock,
     chowder_faults,
     chowder_fork,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chowder_local.testing.live import (
+        LiveApprovals,
         LiveClock,
         LiveHold,
         LiveInbox,
@@ -131,6 +132,22 @@ def chowder_hold() -> Iterator[Callable[..., LiveHold]]:
     yield hold
     for each in holds:
         each.end()
+
+
+@pytest.fixture
+def chowder_approvals(chowder_instance: LiveInstance) -> Iterator[LiveApprovals]:
+    """Decides about the commands of `chowder_instance`, which asks before each from a rule on.
+
+    `chowder_approvals.deny("rm *")` and `allow("git *")` add rules: the first that matches decides,
+    and a command that none matches runs. `decided` lists the commands with their decisions, and
+    `of(instance)` is for another instance.
+    """
+    from chowder_local.testing.live import LiveApprovals
+
+    approvals = LiveApprovals(chowder_instance)
+    yield approvals
+    with errors_fail_the_test():
+        approvals.end()
 
 
 @pytest.fixture

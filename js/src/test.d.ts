@@ -34,6 +34,16 @@ export interface HeldCall {
   answer(reply: string | Record<string, unknown>): Promise<unknown>;
 }
 
+/** Rules about the commands of an instance. */
+export interface Approvals {
+  /** Lets commands run that match, such as `git *`. */
+  allow(command?: string): void;
+  /** Denies commands that match, such as `rm *`. */
+  deny(command?: string): void;
+  /** What was decided, in its order. */
+  readonly decided: { command: string; decision: "allow_once" | "deny" }[];
+}
+
 /** A list that grows while the agent works. */
 export interface EntryList<Entry> {
   /** All that are kept, the oldest first. */
@@ -196,6 +206,11 @@ export interface Organization {
     instance: TestInstance,
     match?: Partial<NonNullable<Schemas["BreakpointSetting"]["match"]>> & { once?: boolean },
   ): Promise<{ wait(options?: { timeoutMs?: number }): Promise<HeldCall> }>;
+  /**
+   * Rules about the commands of an instance, which asks before each until the test's end: the first
+   * that matches decides, and a command that none matches runs. `*` and `?` are wildcards.
+   */
+  approvals(instance: TestInstance): Promise<Approvals>;
   /**
    * Limits what an instance, or without one all of the organization, may take; the budget is removed
    * after the test. A test whose agent it refuses fails with what the budget says, and the cost so far.

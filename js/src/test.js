@@ -180,6 +180,47 @@ class Organization {
     return { wait };
   }
 
+  /**
+   * Rules about the commands of an instance, which asks before each until the test's end: the first
+   * that matches decides, and a command that none matches runs. `decided` lists what was decided.
+   */
+  async approvals(instance) {
+    const path = { instance_id: instance.id };
+    const rules = [];
+    const decided = [];
+    let isOver = false;
+    const { ask } = await this.client.call("getApprovalPolicy", { path });
+    await this.client.call("setApprovalPolicy", { path, body: { ask: "always" } });
+    const decide = async () => {
+      while (!isOver && instance.isThere) {
+        for (const { id, command } of await this.client.call("listApprovals", { path })) {
+          const decision = rules.find(({ pattern }) => pattern.test(command))?.decision ?? "allow_once";
+          try {
+            await this.client.call("decideApproval", { path: { ...path, approval_id: id }, body: { decision } });
+            decided.push({ command, decision });
+          } catch (problem) {
+            // Its turn has ended meanwhile.
+            if (problem.status !== 404) throw problem;
+          }
+        }
+        await delay(HOLD_POLL_MS);
+      }
+    };
+    // A test that goes on learns of a failure at its end.
+    const deciding = decide().catch((problem) => problem);
+    this.atEnd(async () => {
+      isOver = true;
+      const problem = await deciding;
+      if (problem) throw problem;
+      if (instance.isThere) await this.client.call("setApprovalPolicy", { path, body: { ask } });
+    });
+    const add = (decision) => (command = "*") => {
+      const escaped = command.replace(/[.+^${}()|[\]\\]/g, "\\$&");
+      rules.push({ pattern: new RegExp(`^${escaped.replaceAll("*", ".*").replaceAll("?", ".")}$`, "s"), decision });
+    };
+    return { allow: add("allow_once"), deny: add("deny"), decided };
+  }
+
   /** What a budget says that has refused a model call since then, if one has. */
   async #exceeded(since, agents = this.#all) {
     const calls = [...agents].map(({ id }) => ["getInstanceBudget", { path: { instance_id: id } }]);

@@ -120,6 +120,13 @@ PUT    /local/instances/{instance_id}/breakpoint    401  403  403  403  403  403
 DELETE /local/instances/{instance_id}/breakpoint    401  403  403  403  403  403  403  403  404  204
 GET    /local/held-calls                            401  403  403  403  403  403  403  403  200  200
 POST   /local/held-calls/{model_call_id}/resume     401  403  403  403  403  403  403  403  404  404
+GET    /local/instances/{instance_id}/approvals     401  403  403  403  403  403  403  403  404  200
+GET    /local/instances/{instance_id}/approvals/policy
+                                                    401  403  403  403  403  403  403  403  404  200
+PUT    /local/instances/{instance_id}/approvals/policy
+                                                    401  403  403  403  403  403  403  403  404  200
+POST   /local/instances/{instance_id}/approvals/{approval_id}
+                                                    401  403  403  403  403  403  403  403  404  404
 GET    /local/replies                               401  403  403  403  403  403  403  403  200  200
 PUT    /local/replies                               401  403  403  403  403  403  403  403  200  200
 DELETE /local/replies                               401  403  403  403  403  403  403  403  204  204
@@ -224,6 +231,8 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "POST /local/faults": {"json": {"kind": "message"}},
     "PUT /local/instances/{instance_id}/breakpoint": {"json": {}},
     "POST /local/held-calls/{model_call_id}/resume": {"json": {}},
+    "PUT /local/instances/{instance_id}/approvals/policy": {"json": {"ask": "always"}},
+    "POST /local/instances/{instance_id}/approvals/{approval_id}": {"json": {"decision": "deny"}},
     "PUT /local/budget": {"json": {"usd": 5, "per": "day"}},
     "PUT /local/instances/{instance_id}/budget": {"json": {"usd": 5, "per": "day"}},
     "PUT /local/instances/{instance_id}/clock": {"json": {"frozen": False}},
@@ -282,6 +291,7 @@ async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
         "session_id": "ticket-1",
         "key_id": warm_sandbox,
         "model_call_id": "ex-0",
+        "approval_id": "a-0",
         "response_id": "resp_0",
         "channel": "telegram",
         "code": "ABCD2345",

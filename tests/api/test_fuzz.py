@@ -15,6 +15,7 @@ from chowder_local.app.server import State, api
 from chowder_local.core.domain import EngineMemory, InstanceId, ModelProvider, Tier
 from chowder_local.core.tasks import Shutdown
 from chowder_local.http.listener import with_state
+from chowder_local.openclaw import approvals
 from chowder_local.openclaw.channels import ADMIT, APPROVE, LIST_PAIRINGS
 from chowder_local.relay.breakpoints import BreakpointMatch
 from tests.scripted.gateway import ok
@@ -69,9 +70,12 @@ PROGRAMS = {
 """Answers of the programs in every sandbox."""
 TELEGRAM = {"botToken": "…", "apiRoot": "http://relay.local:2470/messengers/telegram/1"}
 TASK = {"id": "task-1", "runtime": "subagent", "status": "running", "title": "Fuzz"}
+APPROVAL = {"id": "a-1", "createdAtMs": 1000, "expiresAtMs": 2000,
+            "request": {"command": "ls", "allowedDecisions": ["allow-once", "deny"]}}  # fmt: skip
 CALLS = {
     "tasks.list": ok({"tasks": [TASK]}),
     "tasks.cancel": ok({"cancelled": True}),
+    approvals.LIST: ok([APPROVAL]),
     "config.get": ok({"hash": "1", "sourceConfig": {"channels": {"telegram": TELEGRAM}}}),
     # Also while another operation drains it: all agents share this gateway.
     "config.patch": ok(
@@ -188,6 +192,10 @@ def test_every_operation_answers_as_documented(
                     "POST /local/held-calls/{model_call_id}/resume",
                 ],
                 "parameters": {"path.model_call_id": place.model_call_id},
+            },
+            {
+                "include-name": "POST /local/instances/{instance_id}/approvals/{approval_id}",
+                "parameters": {"path.instance_id": agent, "path.approval_id": APPROVAL["id"]},
             },
             {
                 "include-name": "GET /local/instances/{instance_id}/traces/{response_id}",

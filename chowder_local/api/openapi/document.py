@@ -320,6 +320,7 @@ PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         {"type": "string", "examples": ["5bf024d133589c269a9492149020d5fe"]},
     ),
     "job_id": ("The job's id, as OpenClaw has given it.", {"type": "string"}),
+    "approval_id": ("The approval's id, as OpenClaw has given it.", {"type": "string"}),
     "snapshot_id": ("The snapshot's id.", _UUID),
     "session_id": (
         "The session's name: any text. Percent-encode a `/` in it.",

@@ -47,6 +47,7 @@ FIELDS: dict[str, Any] = {
             "jobs": [{"name": "rep", "message": "go", "schedule": {"kind": "every", "every_s": 9}}],
             "budget": {"model_calls": 9, "per": "total"},
             "breakpoint": {"match": {"text": "weather"}, "once": True},
+            "approvals": {"ask": "always"},
         }
     ],
     "keys": [{"name": "page", "instances": ["ada"], "permissions": ["read"]}],
@@ -66,6 +67,7 @@ JOB = {
 }
 BREAKPOINT = {"match": {"text": "weather"}, "once": True}
 BUDGET = {"usd": 5.0, "tokens": None, "model_calls": None, "per": "day"}
+POLICY = {"ask": "always", "security": "full", "ask_fallback": "deny", "allowlist": []}
 FOUND_ADA = CurrentInstance(
     "i1",
     ModelProvider.OPENAI,
@@ -75,6 +77,7 @@ FOUND_ADA = CurrentInstance(
     {"rep": JOB},
     BUDGET | {"usd": None, "model_calls": 9, "per": "total"},
     BREAKPOINT,
+    POLICY,
 )
 FOUND_PAGE = CurrentKey("k1", {"i1": frozenset({Permission.READ})})
 FOUND = CurrentOrganization(
@@ -113,6 +116,7 @@ def test_an_empty_server_needs_all_steps_in_order() -> None:
         "send message 1 of 2 to the main conversation of ada",
         "send message 2 of 2 to the main conversation of ada",
         "create the job rep of ada",
+        "set when ada asks for approvals",
         "make the key page",
         "set the breakpoint of ada",
     ]
@@ -145,6 +149,7 @@ DIFFERING = [
     (changed(breakpoint=None), ["set the breakpoint of ada"]),
     (changed(breakpoint=BREAKPOINT | {"once": False}), ["set the breakpoint of ada"]),
     (changed(breakpoint=BREAKPOINT | {"match": {"text": "rain"}}), ["set the breakpoint of ada"]),
+    (changed(approvals=POLICY | {"ask": "off"}), ["set when ada asks for approvals"]),
     (replace(FOUND, model_keys={}), ["set the model keys of openai"]),
     (replace(FOUND, model_keys={ModelProvider.OPENAI: digest("old")}),
      ["set the model keys of openai"]),
@@ -169,7 +174,7 @@ DIFFERING = [
      ["create ada", "set the budget of ada", "write x of ada",
       "send message 1 of 2 to the main conversation of ada",
       "send message 2 of 2 to the main conversation of ada", "create the job rep of ada",
-      "renew the key page", "set the breakpoint of ada"]),
+      "set when ada asks for approvals", "renew the key page", "set the breakpoint of ada"]),
 ]  # fmt: skip
 
 

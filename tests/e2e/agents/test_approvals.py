@@ -1,0 +1,105 @@
+"""Commands of a real agent that wait for an approval."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from tests.e2e.copies import local
+from tests.e2e.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from tests.e2e.api import Api
+    from tests.e2e.serving import ServerProcess
+
+    Run = Callable[[str], Future[str]]
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+def policy(api: Api, instance: str) -> Iterator[str]:
+    """The path of the shared agent's policy, by which it asks before each command."""
+    path = f"instances/{instance}/approvals/policy"
+    local(api, "PUT", path, json={"ask": "always"})
+    yield path
+    local(api, "PUT", path, json={"ask": "off", "security": "full", "allowlist": []})
+
+
+@pytest.fixture
+def run(api: Api, instance: str, policy: str) -> Iterator[Run]:
+    """A function that has the agent run a command, and returns the answer once it is there."""
+    path = f"instances/{instance}/replies"
+
+    def say(command: str) -> Future[str]:
+        call = {"call": "exec", "arguments": {"command": command}}
+        reply = [call, {"template": "It says: {{ result }}"}]
+        local(api, "PUT", path, json={"replies": [{"reply": reply}]})
+        return threads.submit(api.say, instance, "Go.", session=f"approvals-{uuid4()}")
+
+    with ThreadPoolExecutor() as threads:
+        yield say
+    local(api, "DELETE", path)
+
+
+def waiting(api: Api, instance: str) -> dict[str, Any]:
+    """The command that waits."""
+    path = f"instances/{instance}/approvals"
+    (found,) = eventually(lambda: local(api, "GET", path).json(), "a command waits")
+    assert isinstance(found, dict)
+    return found
+
+
+def decide(api: Api, instance: str, decision: str) -> dict[str, Any]:
+    found = waiting(api, instance)
+    path = f"instances/{instance}/approvals/{found['id']}"
+    local(api, "POST", path, json={"decision": decision})
+    return found
+
+
+def test_a_command_runs_once_it_is_allowed_and_not_if_it_is_denied(
+    api: Api, instance: str, run: Run
+) -> None:
+    answer = run("echo four$((4000 + 711))")
+    asked = decide(api, instance, "allow_once")
+    assert asked["command"] == "echo four$((4000 + 711))"
+    assert asked["session"].startswith("approvals-")
+    assert "four4711" in answer.result()
+    answer = run("echo four$((4000 + 712))")
+    decide(api, instance, "deny")
+    assert "four4712" not in answer.result()
+    assert local(api, "GET", f"instances/{instance}/approvals").json() == []
+
+
+@pytest.mark.slow
+def test_a_command_that_is_always_allowed_does_not_wait_again(
+    api: Api, instance: str, run: Run, policy: str
+) -> None:
+    changed = {"ask": "on_miss", "security": "allowlist", "allowlist": [{"pattern": "cat"}]}
+    assert local(api, "PUT", policy, json=changed).json()["ask"] == "on_miss"
+    assert "It says" in run("cat /etc/hostname").result()
+    answer = run("ls /etc/hostname")
+    asked = decide(api, instance, "allow_always")
+    assert asked["decisions"] == ["allow_once", "allow_always", "deny"]
+    assert "/etc/hostname" in answer.result()
+    assert "/etc/hostname" in run("ls /etc/hostname").result()
+    patterns = [each["pattern"] for each in local(api, "GET", policy).json()["allowlist"]]
+    assert patterns[0] == "cat"
+    assert len(patterns) == 2
+
+
+@pytest.mark.slow
+def test_a_server_that_was_killed_knows_what_waits_and_a_client_that_leaves_cancels_it(
+    api: Api, instance: str, run: Run, server: ServerProcess
+) -> None:
+    answer = run("echo never")
+    waiting(api, instance)
+    server.kill()
+    assert answer.exception() is not None
+    server.up()
