@@ -20,7 +20,7 @@ from chowder_local.openclaw import approvals
 from chowder_local.openclaw.approvals import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from enum import StrEnum
 
     from chowder_local.core.domain import Instance, InstanceId, SandboxId
@@ -86,7 +86,9 @@ class Approvals:
         if instance.is_in_memory:
             async with self.residency.using(instance) as instance:
                 gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
-                self._note_list(instance, await gateway.call_as_client(approvals.LIST, {}))
+                before = {each.id for each in self.known(instance)}
+                listed = await gateway.call_as_client(approvals.LIST, {})
+                self._note_list(instance, listed, before)
         elif instance.id in self._waiting:
             sandbox = await self.engine.inspect(instance.sandbox_id)
             if sandbox.state is not SandboxState.PAUSED:
@@ -107,6 +109,7 @@ class Approvals:
                 if any(each in str(refused) for each in ("unknown or expired", "already resolved")):
                     raise ApprovalNotFound from None
                 raise ApprovalRefused(f"OpenClaw refuses it: {refused}") from refused
+        self._decided[approval_id] = None
         self._end(instance, approval_id, Outcome(decision))
         return found
 
@@ -149,11 +152,14 @@ class Approvals:
         """Drops what is known of an instance that is deleted."""
         self._waiting.pop(instance_id, None)
 
-    def _note_list(self, instance: Instance, listed: Any) -> None:
+    def _note_list(
+        self, instance: Instance, listed: Any, before: Collection[str] | None = None
+    ) -> None:
+        """What is not in the list has ended; what came since it was asked for may be missing."""
         read = map(approvals.read_approval, untrusted_json.objects_of(listed))
         current = {each.id: each for each in read if each is not None}
         for each in self.known(instance):
-            if each.id not in current:
+            if each.id not in current and (before is None or each.id in before):
                 # Its end was not told, as when the gateway was started again.
                 self._end(instance, each.id, Outcome.CANCELLED)
         for each in current.values():
@@ -190,7 +196,6 @@ class Approvals:
             return
         if not waiting:
             del self._waiting[instance.id]
-        self._decided[approval_id] = None
         self._publish(EventType.APPROVAL_RESOLVED, instance, approval, decision=outcome.value)
 
     def _publish(

@@ -13,6 +13,8 @@ CONVERSATIONS = "agents/main/agent/openclaw-agent.sqlite"
 STATE = "state/openclaw.sqlite"
 BLANK_TABLES = {
     "state_leases": "owner TEXT",
+    "exec_approvals_config": "config_key TEXT, raw_json TEXT",
+    "operator_approvals": "approval_id TEXT, status TEXT",
     "task_runs": "id TEXT",
     "worker_session_placements": "session_key TEXT, state TEXT",
     "cron_jobs": "declaration_key TEXT, enabled INTEGER, job_id TEXT",

@@ -82,6 +82,7 @@ COPIED = (
     "channel_pairing_allow_entries",
     "channel_pairing_requests",
     "channel_ingress_events",
+    "exec_approvals_config",
 )
 """Tables that the gateway reads on demand."""
 
@@ -108,6 +109,7 @@ OF_THE_SANDBOX = {
     "gateway_restart_sentinel",
     "migration_runs",
     "migration_sources",
+    "operator_approvals",
     "official_external_plugin_catalog_snapshots",
     "schema_meta",
     "skill_usage",

@@ -70,7 +70,13 @@ def test_a_process_with_an_open_database_sees_the_new_conversations(
 def test_tables_that_are_read_when_needed_come_along_and_the_sandboxs_own_stay(
     original: Path, warm_sandbox: Path
 ) -> None:
+    with connect(original / STATE) as database:
+        database.execute("INSERT INTO exec_approvals_config VALUES ('current', '{}')")
+        database.execute("INSERT INTO operator_approvals VALUES ('a-1', 'pending')")
     assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
+    # The policy of approvals, and nothing that waits for one.
+    assert first_column(warm_sandbox, "exec_approvals_config", STATE) == ["current"]
+    assert first_column(warm_sandbox, "operator_approvals", STATE) == []
     placements = first_column(warm_sandbox, "worker_session_placements", STATE)
     assert placements == ["teal", "what did I ask?"]
     assert first_column(warm_sandbox, "state_leases", STATE) == [str(warm_sandbox.parent)]
