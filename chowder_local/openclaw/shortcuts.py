@@ -133,7 +133,8 @@ VERSION_COLUMNS = {"schema_meta": ("meta_key", "app_version")}
 
 
 def of_state_transfer(seen: Observations) -> str | None:
-    shared = dict.fromkeys((*transfer_state.COPIED, *transfer_state.OF_THE_SANDBOX), ())
+    names = (*transfer_state.COPIED, *transfer_state.OF_THE_SANDBOX)
+    shared = {each: () for each in names if each not in transfer_state.OF_LATER_RELEASES}
     return _missing("conversations", seen.tables.conversations, VERSION_COLUMNS) or _missing(
         "state", seen.tables.state, {**shared, **transfer_state.NAMED, **VERSION_COLUMNS}
     )

@@ -120,6 +120,9 @@ OF_THE_SANDBOX = {
 }
 """Tables that stay as they are in the sandbox."""
 
+OF_LATER_RELEASES = {"exec_approvals_config", "operator_approvals"}
+"""Of these tables, those that OpenClaw need not have."""
+
 PLUGIN_STATE = "plugin_state_entries"
 NAMED = {
     "cron_jobs": ("declaration_key", "enabled"),
