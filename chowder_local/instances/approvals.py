@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     )
     from chowder_local.openclaw.gateway import GatewayOf
 
+log = logging.getLogger(__name__)
+
 DECIDED_KEPT = 1_000
 MAX_WAITING = 100
 """Of an agent, which may tell what it likes."""
@@ -49,9 +52,10 @@ _CHANGED = "changed since last load"
 class Approvals:
     """What waits, as the gateways tell, and decisions about it.
 
-    It is in memory only: gateways repeat what waits every few seconds. Besides what each method
-    names, those that call an agent raise InstanceStateWrong if it does not run, SandboxTooOld,
-    GatewayUnavailable, and what brings a hibernated agent back raises.
+    It is in memory only: gateways tell what begins and ends to wait, and repeat every few seconds
+    what waits. Besides what each method names, those that call an agent raise InstanceStateWrong
+    if it does not run, SandboxTooOld, GatewayUnavailable, and what brings a hibernated agent back
+    raises.
     """
 
     residency: Residency
@@ -62,6 +66,8 @@ class Approvals:
 
     def __post_init__(self) -> None:
         self._waiting: dict[InstanceId, tuple[SandboxId, dict[str, Approval]]] = {}
+        self._asked: dict[InstanceId, SandboxId] = {}
+        """The sandboxes that have told all that waits since this server began."""
         # A gateway may have repeated one before it heard of the decision.
         self._decided: LRUCache[str, None] = LRUCache(DECIDED_KEPT)
         self.changes = ChangeSignal()
@@ -84,16 +90,26 @@ class Approvals:
     async def list(self, instance: Instance) -> list[Approval]:
         """What waits now, the longest first; what it was, of an agent that is frozen."""
         if instance.is_in_memory:
-            async with self.residency.using(instance) as instance:
-                gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
-                before = {each.id for each in self.known(instance)}
-                listed = await gateway.call_as_client(approvals.LIST, {})
-                self._note_list(instance, listed, before)
+            if self._asked.get(instance.id) != instance.sandbox_id:
+                # What it told before this server began, its gateway repeats in some seconds only.
+                async with self.residency.using(instance) as instance:
+                    await self._ask(instance)
         elif instance.id in self._waiting:
             sandbox = await self.engine.inspect(instance.sandbox_id)
             if sandbox.state is not SandboxState.PAUSED:
                 self._end_all(instance)
         return self.known(instance)
+
+    async def _ask(self, instance: Instance) -> None:
+        gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
+        before = {each.id for each in self.known(instance)}
+        try:
+            listed = await gateway.call_as_client(approvals.LIST, {})
+        except GatewayUnavailable as busy:
+            log.info("instance %s: is asked again what waits: %s", instance.id, busy)
+        else:
+            self._asked[instance.id] = instance.sandbox_id
+            self._note_list(instance, listed, before)
 
     async def decide(self, instance: Instance, approval_id: str, decision: Decision) -> Approval:
         """Lets a command run, or denies it. Raises ApprovalNotFound, ApprovalRefused."""
@@ -151,6 +167,7 @@ class Approvals:
     def forget(self, instance_id: InstanceId) -> None:
         """Drops what is known of an instance that is deleted."""
         self._waiting.pop(instance_id, None)
+        self._asked.pop(instance_id, None)
 
     def _note_list(
         self, instance: Instance, listed: Any, before: Collection[str] | None = None

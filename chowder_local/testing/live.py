@@ -358,6 +358,7 @@ class LiveApprovals:
         if self._former_ask is None:
             return
         self._is_over.set()
+        self._threads.shutdown()
         self._deciding.result()
         if self._instance.is_there:
             self._instance.client.set_approval_policy(self._instance.id, ask=self._former_ask)

@@ -59,6 +59,17 @@ test("a budget ends turns for one test, which it is the headline of", async () =
   await chowder.test(() => agent.say("ask your model: three"))();
 });
 
+test("rules decide about an agent's commands", chowder.test(async () => {
+  const agent = await chowder.common();
+  const approvals = await chowder.approvals(agent);
+  approvals.allow("rm ./build/*");
+  approvals.deny("rm *");
+  assert.equal(await agent.say("run: rm ./build/a"), "ran rm ./build/a");
+  assert.equal(await agent.say("run: rm x"), "denied rm x");
+  assert.equal(await agent.say("run: ls"), "ran ls");
+  assert.deepEqual(approvals.decided.map(({ decision }) => decision), ["allow_once", "deny", "allow_once"]);
+}));
+
 test("a held call is looked at and answered", chowder.test(async () => {
   const agent = await chowder.common();
   const { wait } = await chowder.hold(agent, { text: "weather" });

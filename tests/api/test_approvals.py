@@ -101,8 +101,10 @@ async def test_what_waits_is_listed_and_decided_once(http: Api, instance: Instan
     assert (await http.post(f"{path}/a-2", json={"decision": "deny"})).status_code == 404
     assert (await http.post(f"{path}/a-1", json={"decision": "allow_once"})).json() == listed
     assert world.gateway.called(openclaw.RESOLVE) == [{"id": "a-1", "decision": "allow-once"}]
-    # A list that the gateway has made before the decision does not ask again.
-    await http.get(path)
+    assert (await http.get(path)).json() == []
+    # The gateway was asked once: since then it tells by itself. It may repeat what is decided.
+    assert len(world.gateway.called(openclaw.LIST)) == 1
+    world.gateway_events.handlers[openclaw.LIST](instance, [raw()])
     assert events(world) == [
         ("approval.requested", "a-1"),
         ("approval.resolved", "a-1", "allow_once"),
@@ -167,6 +169,17 @@ async def test_what_gateways_tell_is_listed_without_asking_them_and_once(
         ("approval.resolved", "a-3", "cancelled"),
         ("approval.resolved", "a-4", "cancelled"),
     ]
+
+
+async def test_an_agent_that_is_too_busy_to_be_asked_has_told_what_waits(
+    http: Api, instance: Instance
+) -> None:
+    world = http.world
+    path = f"/local/instances/{instance.id}/approvals"
+    world.gateway_events.handlers[openclaw.REQUESTED](instance, raw())
+    world.gateway.rpc_answers[openclaw.LIST] = [refused("busy", 503), ok([raw(), raw("a-2")])]
+    assert [each["id"] for each in (await http.get(path)).json()] == ["a-1"]
+    assert [each["id"] for each in (await http.get(path)).json()] == ["a-1", "a-2"]
 
 
 async def test_what_a_sandbox_tells_is_bounded(

@@ -5,6 +5,7 @@
 //   "ask your model: Hi"   sends "Hi" to its model by the relay, and answers what that says;
 //   "a long story"         if streamed, is told, but has its end when the next message comes;
 //   "Please wait."         is begun, and has no end; the log says so;
+//   "run: rm x"            asks before it says that it has run, if its policy of approvals says so;
 //   "what was before?"     in it, is answered with the message before as well;
 //   "40 pieces of 200 every 25 ms" is answered so, and not kept.
 // With QUICK_GATEWAY_ASKS set, its model is sent every message, with those before it. With
@@ -22,6 +23,8 @@ const bornAt = Date.now();
 const turns = fs.existsSync(file) ? JSON.parse(fs.readFileSync(file, "utf8")) : {};
 const told = [];
 let suspendedBy = null;
+const policy = { version: 1, agents: {} };
+const asked = new Map();
 
 const controls = {
   "config.get": () => ({ hash: "1", config: JSON.parse(fs.readFileSync(`${home}/openclaw.json`)) }),
@@ -36,6 +39,10 @@ const controls = {
     suspendedBy = null;
     return {};
   },
+  "exec.approvals.get": () => ({ hash: "1", file: policy }),
+  "exec.approvals.set": ({ file }) => Object.assign(policy, file),
+  "exec.approval.list": () => [...asked.values()].map(({ decide, ...approval }) => approval),
+  "exec.approval.resolve": ({ id, decision }) => asked.get(id).decide(decision),
   "sessions.delete": ({ key }) => {
     delete turns[key];
     keep();
@@ -90,10 +97,22 @@ async function turn(said, headers) {
   all.push(said.slice(0, 1000));
   keep();
   if (process.env.QUICK_GATEWAY_ASKS) return askModel(headers, all);
+  const [, command] = said.match(/run: (.*)/) ?? [];
+  if (command !== undefined) return runCommand(command);
   const [, words] = said.match(/ask your model: (.*)/) ?? [];
   if (words !== undefined) return askModel(headers, [words]);
   const before = said.includes("what was before?") && all.length > 1;
   return `Turn ${all.length}. First: ${all[0]}` + (before ? ` Before that: "${all.at(-2)}"` : "");
+}
+
+async function runCommand(command) {
+  if (policy.agents.main?.ask !== "always") return `ran ${command}`;
+  const id = crypto.randomUUID();
+  const request = { command, allowedDecisions: ["allow-once", "deny"] };
+  const times = { createdAtMs: Date.now(), expiresAtMs: Date.now() + 1_800_000 };
+  const decision = await new Promise((decide) => asked.set(id, { id, request, ...times, decide }));
+  asked.delete(id);
+  return decision === "deny" ? `denied ${command}` : `ran ${command}`;
 }
 
 const item = { type: "message", id: "msg_1", role: "assistant" };
@@ -157,7 +176,7 @@ async function answer({ method, url, headers }, body, response) {
   const { token } = JSON.parse(fs.readFileSync(`${home}/openclaw.json`)).gateway.auth;
   if (method === "POST" && headers.authorization !== `Bearer ${token}`)
     return end(401, { error: { message: "Unauthorized", type: "unauthorized" } });
-  if (url === "/api/v1/admin/rpc")
+  if (url === "/api/v1/admin/rpc" || url === "/chowder-control")
     return end(200, { ok: true, payload: controls[body.method]?.(body.params) ?? {} });
   if (suspendedBy !== null) return end(503, { error: { message: "suspended" } });
   if (url === "/startupz") {

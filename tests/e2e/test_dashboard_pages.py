@@ -15,10 +15,12 @@ from playwright.sync_api import expect
 from chowder_local.core.domain import Instance, InstanceStatus
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.overview import PORTION
+from chowder_local.openclaw import approvals as openclaw
 from chowder_local.relay.breakpoints import BreakpointMatch
 from chowder_local.store.tables import InstanceRow
 from tests.e2e.dashboards import Served, judge_in_all_looks, open_all, provoke, visit
 from tests.e2e.waiting import eventually
+from tests.scripted.gateway import ok
 from tests.scripted.programs import done
 
 if TYPE_CHECKING:
@@ -140,6 +142,29 @@ def test_calls_and_conversations_are_in_nobodys_way(page: Page, served: Served) 
         judge_in_all_looks(page)
         open_all(page)
         judge_in_all_looks(page)
+
+
+def test_a_command_that_waits_is_shown_and_approved(page: Page, served: Served) -> None:
+    ada, world = served.created("Ada"), served.world
+    world.programs.answers |= {
+        "list": done(sessions=[]),
+        "read": done(is_known=True, messages=[], has_more=False),
+    }
+    request = {"command": "rm -rf build", "allowedDecisions": ["allow-once", "deny"]}
+    asked = {"id": "a-1", "createdAtMs": 1_000, "expiresAtMs": 2_000, "request": request}
+    world.gateway.rpc_answers[openclaw.LIST] = ok([asked])
+    told_by_gateway = {"events": [{"event": openclaw.REQUESTED, "payload": asked}]}
+    token = world.secret_box.relay_token(ada.sandbox_id)
+    served.call(world.gateway_events.receive, token, json.dumps(told_by_gateway).encode())
+    page.get_by_role("link", name="1 waits for approval").click()
+    approve = page.get_by_role("button", name="Approve rm -rf build")
+    approve.wait_for()
+    judge_in_all_looks(page)
+    world.gateway.rpc_answers[openclaw.LIST] = [ok([asked]), ok([])]
+    approve.click()
+    page.locator("#notice").get_by_text("The command runs.").wait_for()
+    approve.wait_for(state="detached")
+    assert world.gateway.called(openclaw.RESOLVE) == [{"id": "a-1", "decision": "allow-once"}]
 
 
 def test_calls_that_came_before_the_page_listens_are_in_the_list(

@@ -68,7 +68,7 @@ def test_agents_are_brought_into_a_state_which_ends_with_the_test(
     quick_server: ServerProcess, tmp_path: Path
 ) -> None:
     said = helped(tmp_path / "js", quick_server, "states.test.js")
-    assert "# pass 5\n" in said, said
+    assert "# pass 6\n" in said, said
 
 
 @pytest.mark.docker

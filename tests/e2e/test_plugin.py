@@ -72,6 +72,19 @@ def test_held_at_its_end(chowder_common_instance, chowder_hold):
 def test_after_it(chowder_common_instance):
     chowder_common_instance.say("ask your model: hi")
 """
+DECIDED = """
+def test_decided(chowder_instance, chowder_approvals):
+    assert chowder_instance.say("run: rm x") == "ran rm x"
+    chowder_approvals.allow("rm ./build/*")
+    chowder_approvals.deny("rm *")
+    for command in ("rm ./build/a", "rm x", "ls"):
+        chowder_instance.say("run: " + command)
+    assert chowder_approvals.decided == [
+        ("rm ./build/a", "allow_once"), ("rm x", "deny"), ("ls", "allow_once")
+    ]
+    chowder_approvals.end()
+    assert chowder_instance.say("run: rm x") == "ran rm x"
+"""
 LIMITED = """
 import pytest
 
@@ -209,12 +222,13 @@ def test_a_test_that_a_budget_ends_fails_with_what_it_says(
     assert "ApiRefused" not in done.stdout
 
 
-def test_a_test_looks_at_a_held_call_and_answers_it(
+def test_a_test_answers_a_held_call_and_decides_about_commands(
     quick_server: ServerProcess, tmp_path: Path
 ) -> None:
     (tmp_path / "test_mine.py").write_text(HELD)
+    (tmp_path / "test_other.py").write_text(DECIDED)
     done = run(tmp_path, quick_server)
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_run_that_has_nothing_to_do_with_agents_is_left_alone(tmp_path: Path) -> None:

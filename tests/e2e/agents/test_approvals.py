@@ -95,11 +95,15 @@ def test_a_command_that_is_always_allowed_does_not_wait_again(
 
 
 @pytest.mark.slow
-def test_a_server_that_was_killed_knows_what_waits_and_a_client_that_leaves_cancels_it(
+def test_a_command_does_not_run_whose_message_was_cut_off_by_the_servers_death(
     api: Api, instance: str, run: Run, server: ServerProcess
 ) -> None:
-    answer = run("echo never")
+    path = f"instances/{instance}/approvals"
+    answer = run("touch cut-off")
     waiting(api, instance)
     server.kill()
     assert answer.exception() is not None
     server.up()
+    eventually(lambda: local(api, "GET", path).json() == [], "nothing waits")
+    files = api.get(f"instances/{instance}/files", params={"path": "workspace"}).json()
+    assert "cut-off" not in str(files)
