@@ -570,7 +570,6 @@ class Services:
             instances=self.instances,
             traces=self.traces,
             unasked_turns=self.unasked_turns,
-            residency=self.residency,
             gateway_of=self.gateway_of,
             control=self.control,
             events=self.events,

@@ -47,15 +47,9 @@ class Task:
         return self.status in OPEN
 
 
-async def list_tasks(gateway: Gateway, *, is_open: bool) -> list[Task]:
-    """The latest tasks, the latest change first; with `is_open` those that have not ended.
-
-    Raises GatewayUnavailable, RpcRefused.
-    """
-    wanted: dict[str, Any] = {"limit": MAX_TASKS}
-    if is_open:
-        wanted["status"] = sorted(OPEN)
-    return read_tasks(await gateway.call("tasks.list", wanted))
+async def list_tasks(gateway: Gateway) -> list[Task]:
+    """The latest tasks, the latest change first. Raises GatewayUnavailable, RpcRefused."""
+    return read_tasks(await gateway.call("tasks.list", {"limit": MAX_TASKS}))
 
 
 async def cancel_task(gateway: Gateway, task_id: str) -> str | None:

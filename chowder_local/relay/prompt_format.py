@@ -200,6 +200,18 @@ def is_subagent(session_key: str | None) -> bool:
     return session_key is not None and ":subagent:" in session_key
 
 
+_REPORT = b"A background task "
+_SUBAGENT = re.compile(rb"\bagent:[\w-]+:subagent:[0-9a-f-]{36}")
+
+
+def reported_subagents(body: bytes) -> list[str]:
+    """OpenClaw's keys of the sub-agents whose results a model request is to report."""
+    tail = body[-_SCANNED_BYTES:]
+    start = tail.rfind(_REPORT)
+    keys = (each.decode() for each in _SUBAGENT.findall(tail, start)) if start >= 0 else ()
+    return list(dict.fromkeys(keys))
+
+
 _SILENCE = re.compile(
     r"\A\W{0,8}(?:NO_REPLY|HEARTBEAT_OK)\b\W{0,8}|\b(?:NO_REPLY|HEARTBEAT_OK)\W{0,8}\Z"
 )

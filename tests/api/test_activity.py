@@ -194,9 +194,12 @@ async def test_a_wait_ends_when_turns_tasks_and_reports_have_ended(
 ) -> None:
     monkeypatch.setattr(activity, "LOOK_S", 0.0)
     instance = await http.world.created()
+    updated = int(http.world.clock().timestamp() * 1000)
+    ended = {**HELPER, "status": "completed", "updatedAt": updated}
+    told = {**ended, "deliveryStatus": "delivered"}
     http.world.gateway.rpc_answers["tasks.list"] = [
-        scripted.ok({"tasks": [HELPER]}), scripted.ok({"tasks": []}),
-    ]  # fmt: skip
+        scripted.ok({"tasks": [each]}) for each in (HELPER, HELPER, ended, told)
+    ]
     blockers = [{"message": "1 pending reply"}]
     http.world.programs.answers["gateway.restart.preflight"] = [
         done(blockers=blockers),
@@ -211,6 +214,8 @@ async def test_a_wait_ends_when_turns_tasks_and_reports_have_ended(
     assert (await answer).status_code == 200
     assert (await waiting).json()["status"] == "idle"
     assert len(http.world.programs.called("gateway.restart.preflight")) == 2
+    # A task, its report that is to come, what OpenClaw does besides, and nothing of it.
+    assert len(http.world.gateway.called("tasks.list")) == 5
     assert (await http.post(path, json={"until": "Friday"})).status_code == 422
 
 

@@ -6,6 +6,8 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from chowder_local.core.domain import ModelProvider
 from chowder_local.instances.conversations.trace_log import TurnStatus
 from chowder_local.instances.schedule import unasked_turns
@@ -14,8 +16,6 @@ from tests.scripted.programs import done
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
-    import pytest
-
     from chowder_local.core.domain import Instance
     from chowder_local.relay.call_log import ModelCall
     from tests.api.conftest import Api
@@ -130,10 +130,46 @@ async def test_a_report_is_a_message_for_which_a_client_can_wait(http: Api) -> N
     (message,) = listed["messages"]
     assert (message["text"], message["kind"]) == ("My helper says cheese.", "subagent")
     assert (message["session"], message["session_key"]) == (None, MAIN)
+    assert message["is_reported"]
     assert message["trace_id"] == (await traces(http, instance))[0]["id"]
     (event,) = [each for each in http.world.events.after(0) if each.type == "message.sent"]
     assert event.members["number"] == message["number"]
     assert (await messages(http, instance, after=listed["after"]))["messages"] == []
+
+
+RESULT = "agent:main:subagent:c76fccf0-84c9-47cd-aafc-10ad7a9f4fcf"
+
+
+@pytest.mark.parametrize("ending", ["NO_REPLY", "", None])
+async def test_a_sub_agents_result_that_is_not_reported_can_be_read(
+    http: Api, monkeypatch: pytest.MonkeyPatch, ending: str | None
+) -> None:
+    monkeypatch.setattr(unasked_turns, "AGAIN_S", 0.0)
+    instance = await http.world.created()
+    waiting = asyncio.create_task(messages(http, instance, wait_s=20))
+    end(http, begin(http, instance, TASK, RESULT, "t-1"), "It is cheese.")
+    await traces(http, instance)
+    report = begin(http, instance, f"{REPORT}\nsession_key: {RESULT}", trace="t-2")
+    if ending is None:
+        report.finish("refused", "The provider is down.")
+    else:
+        end(http, report, ending)
+    (message,) = (await waiting)["messages"]
+    assert (message["text"], message["is_reported"]) == ("It is cheese.", False)
+    assert (message["kind"], message["session_key"]) == ("subagent", MAIN)
+
+
+async def test_a_summary_for_nobody_is_no_message(http: Api) -> None:
+    instance = await http.world.created()
+    body = json.dumps({"model": "gpt-4o", "input": "summarize"}).encode()
+    call = http.world.call_log.begin(
+        instance.organization_id, instance.id, ModelProvider.OPENAI, "responses", body, "t-1"
+    )
+    assert http.world.session_watch.note(instance.sandbox_id, call)
+    end(http, call, "A summary.")
+    (turn,) = http.world.traces.of_instance(instance.id)
+    await eventually(lambda: not turn.is_open, "the turn ends")
+    assert (await messages(http, instance))["messages"] == []
 
 
 async def test_messages_are_chosen_by_their_session_and_numbered_without_gaps(http: Api) -> None:

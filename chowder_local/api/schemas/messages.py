@@ -81,6 +81,14 @@ class SentMessageView(BaseModel):
         ),
     ]
     model_calls: Annotated[int, Field(description="How many the agent made.", examples=[1])]
+    is_reported: Annotated[
+        bool,
+        Field(
+            description="False for the result of a sub-agent that its agent has not passed on, "
+            "because it had nothing to say or its model failed.",
+            examples=[True],
+        ),
+    ] = True
 
 
 class EntriesView(BaseModel):

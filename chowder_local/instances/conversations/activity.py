@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from chowder_local.core.events import Events
     from chowder_local.core.tasks import Shutdown
     from chowder_local.instances.conversations.trace_log import TracedTurn, TraceLog
-    from chowder_local.instances.lifecycle.residency import Residency
     from chowder_local.instances.schedule.unasked_turns import UnaskedTurns
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.sandbox_exec import Control
@@ -48,6 +47,8 @@ COLLECT_S = 0.2
 ENDED_KEPT = 10_000
 MARGIN = timedelta(seconds=5)
 """A task may end before anybody has asked for it."""
+REPORT = timedelta(seconds=60)
+"""So long after its end a task's report is waited for."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,6 @@ class Activities:
     instances: InstanceQueries
     traces: TraceLog
     unasked_turns: UnaskedTurns
-    residency: Residency
     gateway_of: GatewayOf
     control: Control
     events: Events
@@ -99,9 +99,10 @@ class Activities:
         problem = None
         if self._is_there(instance):
             try:
-                tasks = await list_tasks(self._gateway(instance), is_open=True)
-                if is_thorough and not (turns or tasks):
-                    # Only OpenClaw knows of a report that is still to be delivered.
+                listed = await list_tasks(self._gateway(instance))
+                tasks = [each for each in listed if each.is_open]
+                other = self._reports(instance, listed)
+                if is_thorough and not (turns or tasks or other):
                     other = await find_other_work(self.control, instance.sandbox_id)
             except ChowderError as failure:
                 problem = str(failure)
@@ -109,6 +110,21 @@ class Activities:
         began += [each.at for each in tasks if each.at is not None]
         since = min(began) if began else self._idle_since(instance.id)
         return Activity(turns, tasks, other, since, problem)
+
+    def _reports(self, instance: Instance, tasks: Sequence[Task]) -> list[str]:
+        """What agents are still to say of tasks that have ended; OpenClaw tries it for a while."""
+        since = self._agent_time(instance) - REPORT
+        return [
+            f"It is still to report: {each.title}"
+            for each in tasks
+            if not (each.is_open or each.is_reported)
+            and each.updated_at is not None
+            and each.updated_at >= since
+        ]
+
+    def _agent_time(self, instance: Instance) -> datetime:
+        now = self.clock()
+        return now if instance.clock is None else instance.clock.at(now)
 
     async def wait_until_idle(self, instance_id: InstanceId, timeout_s: float) -> Activity:
         """What the agent is doing once it is idle, or after so many seconds.
@@ -150,10 +166,14 @@ class Activities:
         for turn in turns:
             await self.cancel_turn(instance, turn)
         for task in tasks:
-            if self._is_there(instance) and (
-                refused := await cancel_task(self._gateway(instance), task.id)
-            ):
+            refused = await cancel_task(self._gateway(instance), task.id)
+            if refused is not None:
+                # It may have ended with its turn.
                 log.info("instance %s: task %s is not cancelled: %s", instance.id, task.id, refused)
+                continue
+            for turn in self.traces.in_progress(instance.id):
+                if turn.session_key is not None and turn.session_key == task.own_session_key:
+                    self.unasked_turns.end_cancelled(turn)
         return [*(each.id for each in turns), *(each.id for each in tasks)]
 
     async def cancel_session(self, instance: Instance, session_key: str) -> list[str]:
@@ -212,11 +232,8 @@ class Activities:
                         return
                     if not self.events.is_watched(instance.organization_id):
                         return
-                    now = (
-                        self.clock() if instance.clock is None else instance.clock.at(self.clock())
-                    )
-                    since = since or now - MARGIN
-                    tasks = await list_tasks(self._gateway(instance), is_open=False)
+                    since = since or self._agent_time(instance) - MARGIN
+                    tasks = await list_tasks(self._gateway(instance))
                     self._tell(instance, tasks, begun, since)
                     is_over = not begun and not self.traces.in_progress(instance_id)
                     # Without tasks, only a turn can begin one.
@@ -259,9 +276,7 @@ class Activities:
         )
 
     def _is_there(self, instance: Instance) -> bool:
-        """Whether it runs in memory, and stays there."""
-        is_running = instance.status is InstanceStatus.RUNNING and instance.is_in_memory
-        return is_running and not self.residency.is_stale(instance)
+        return instance.status is InstanceStatus.RUNNING and instance.is_in_memory
 
     def _gateway(self, instance: Instance) -> Gateway:
         return self.gateway_of(instance.sandbox_id, instance.gateway_url)

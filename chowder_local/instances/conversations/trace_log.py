@@ -176,7 +176,7 @@ class TraceLog:
         text = turn.text
         if turn.kind not in {TurnKind.MESSAGE, TurnKind.HEARTBEAT} and self.is_watched(turn):
             text = first_text(turn)
-        if turn.kind is not TurnKind.HEARTBEAT:
+        if turn.kind is not TurnKind.HEARTBEAT and turn.session_key is not None:
             self._publish(EventType.MESSAGE_RECEIVED, turn, text=text[:TEXT_MAX] or None)
         self._publish(EventType.TURN_BEGUN, turn)
         self.changes.notify()

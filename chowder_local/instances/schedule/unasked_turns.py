@@ -15,7 +15,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus
@@ -24,7 +24,9 @@ from chowder_local.instances.conversations.trace_log import TEXT_MAX, TracedTurn
 from chowder_local.relay.prompt_format import (
     TurnKind,
     find_origin,
+    is_side_task,
     is_subagent,
+    reported_subagents,
     spoken_text,
 )
 
@@ -58,6 +60,8 @@ MAX_TEXT = 64 * 1024
 """The most characters of a message that are kept; the transcript has all."""
 YIELDING_TOOL = "sessions_yield"
 """The tool that ends a turn without an answer, until a sub-agent reports."""
+RESULTS_KEPT = 100
+"""The results of sub-agents that their agents have not reported so far."""
 _GOOD_OUTCOMES = {"answered", "offline"}
 
 
@@ -93,6 +97,7 @@ class UnaskedTurns:
     def __post_init__(self) -> None:
         self._open: dict[_TurnId, _OpenTurn] = {}
         self._hooks: TTLCache[SandboxId, bool] = TTLCache(HOOKS_KEPT, HOOK_KEPT_S)
+        self._results: LRUCache[tuple[SandboxId, str], str] = LRUCache(RESULTS_KEPT)
 
     def expect_hook(self, sandbox_id: SandboxId) -> None:
         """A hook has woken the agent: the next heartbeat is its turn."""
@@ -189,20 +194,40 @@ class UnaskedTurns:
             else:
                 try:
                     # First, so that whoever waits for the turn's end finds what it said.
-                    await self._send(running.turn, output.text)
+                    await self._send(running, output.text)
                 finally:
                     if running.id in self._open and running.calls[-1] is call:
                         self._end(running, TurnStatus.ANSWERED)
 
-    async def _send(self, turn: TracedTurn, answer: str) -> None:
+    async def _send(self, running: _OpenTurn, answer: str) -> None:
         """Stores what the agent says by an answer, if it says something to somebody."""
-        text = "" if is_subagent(turn.session_key) else spoken_text(answer, turn.kind)
-        if not text:
-            return
-        if turn.kind is TurnKind.CHANNEL:
+        turn = running.turn
+        text = spoken_text(answer, turn.kind)
+        if turn.session_key is not None and is_subagent(turn.session_key):
+            # Its agent reads it, and reports it.
+            self._results[running.id.sandbox_id, turn.session_key] = text[: MAX_TEXT + 1]
+        elif turn.kind is TurnKind.CHANNEL:
             # OpenClaw delivers it.
             turn.answer = text[:TEXT_MAX]
+        elif turn.kind is TurnKind.OTHER and is_side_task(turn.session_key):
+            # Nobody hears a summary of a conversation, for example.
             return
+        else:
+            await self._report(running, text)
+
+    async def _report(self, running: _OpenTurn, text: str) -> None:
+        """Stores a text; without one the results of sub-agents that the turn was to report."""
+        results: list[str] = []
+        if running.turn.kind is TurnKind.SUBAGENT:
+            reported = reported_subagents(running.calls[0].body)
+            results = [self._results.pop((running.id.sandbox_id, each), "") for each in reported]
+        if text:
+            await self._store(running.turn, text, is_reported=True)
+            return
+        for result in filter(None, results):
+            await self._store(running.turn, result, is_reported=False)
+
+    async def _store(self, turn: TracedTurn, text: str, *, is_reported: bool) -> None:
         about = {
             "kind": str(turn.kind),
             "job": turn.job,
@@ -214,6 +239,7 @@ class UnaskedTurns:
             "model_calls": len(turn.model_call_ids),
             "text": text[:MAX_TEXT],
             "is_cut": len(text) > MAX_TEXT,
+            "is_reported": is_reported,
         }
         number = await self.messages.add(turn.instance_id, self.traces.clock(), content)
         self.traces.publish_sent(turn, number, text)
@@ -267,6 +293,9 @@ class UnaskedTurns:
         self, running: _OpenTurn, wait_s: float, status: TurnStatus, error: str | None = None
     ) -> None:
         await asyncio.sleep(wait_s)
+        with logging_errors(f"instance {running.turn.instance_id}: ending an unasked turn"):
+            if not is_subagent(running.turn.session_key):
+                await self._report(running, "")
         self._end(running, status, error)
 
     def _end(self, running: _OpenTurn, status: TurnStatus, error: str | None = None) -> None:
