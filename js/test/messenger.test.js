@@ -1,4 +1,5 @@
-// A person who talks to a real agent in a channel, on a server that the environment names.
+// Real agents, on a server that the environment names: a person talks to one in a channel, and another
+// one is waited for and ended.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { ChowderError, agents } from "chowder-local/test";
@@ -28,3 +29,20 @@ test("a person is approved and answered in a channel, which is disconnected afte
   const path = { instance_id: agent.id, channel: "telegram" };
   assert.deepEqual(await chowder.client.call("listChannelMessages", { path }), []);
 });
+
+test("an agent is waited for, looked at and ended, and a session is reset", chowder.test(async () => {
+  const agent = await chowder.common();
+  const session = chowder.session();
+  await chowder.replies.add([{ call: "exec", arguments: { command: "sleep 600" } }, { text: "Awake." }], { text: "nap" });
+  await chowder.replies.add("Here.", { text: "there" });
+  const nap = assert.rejects(agent.say("Take a nap", { session }), { status: 409 });
+  let turns = [];
+  while (turns[0]?.state !== "running_tools") ({ turns } = await agent.activity());
+  await assert.rejects(agent.waitIdle({ timeoutMs: 10 }), /is not idle after 0\.01 s/);
+  assert.deepEqual(await agent.cancel(turns[0].trace_id), [turns[0].trace_id]);
+  await nap;
+  await agent.waitIdle();
+  await agent.resetSession(session);
+  assert.equal(await agent.say("Are you there?", { session }), "Here.");
+  assert.equal((await agent.transcript(session)).length, 2);
+}));

@@ -120,6 +120,7 @@ class Activities:
             if not (each.is_open or each.is_reported)
             and each.updated_at is not None
             and each.updated_at >= since
+            and not self.unasked_turns.has_reported(instance.sandbox_id, each.own_session_key or "")
         ]
 
     def _agent_time(self, instance: Instance) -> datetime:

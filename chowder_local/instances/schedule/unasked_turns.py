@@ -62,6 +62,7 @@ YIELDING_TOOL = "sessions_yield"
 """The tool that ends a turn without an answer, until a sub-agent reports."""
 RESULTS_KEPT = 100
 """The results of sub-agents that their agents have not reported so far."""
+REPORTED_KEPT = 10_000
 _GOOD_OUTCOMES = {"answered", "offline"}
 
 
@@ -98,6 +99,7 @@ class UnaskedTurns:
         self._open: dict[_TurnId, _OpenTurn] = {}
         self._hooks: TTLCache[SandboxId, bool] = TTLCache(HOOKS_KEPT, HOOK_KEPT_S)
         self._results: LRUCache[tuple[SandboxId, str], str] = LRUCache(RESULTS_KEPT)
+        self._reported: LRUCache[tuple[SandboxId, str], None] = LRUCache(REPORTED_KEPT)
 
     def expect_hook(self, sandbox_id: SandboxId) -> None:
         """A hook has woken the agent: the next heartbeat is its turn."""
@@ -219,8 +221,9 @@ class UnaskedTurns:
         """Stores a text; without one the results of sub-agents that the turn was to report."""
         results: list[str] = []
         if running.turn.kind is TurnKind.SUBAGENT:
-            reported = reported_subagents(running.calls[0].body)
-            results = [self._results.pop((running.id.sandbox_id, each), "") for each in reported]
+            for key in reported_subagents(running.calls[0].body):
+                self._reported[running.id.sandbox_id, key] = None
+                results.append(self._results.pop((running.id.sandbox_id, key), ""))
         if text:
             await self._store(running.turn, text, is_reported=True)
             return
@@ -274,6 +277,10 @@ class UnaskedTurns:
         keys = (untrusted_json.text_of(each.get("key")) for each in active)
         own = f"{session_key}:" if session_key else ""
         return [each for each in keys if f"{each}:".startswith(own)]
+
+    def has_reported(self, sandbox_id: SandboxId, subagent_key: str) -> bool:
+        """Whether an agent had a turn to report what a sub-agent of its has found, even in vain."""
+        return (sandbox_id, subagent_key) in self._reported
 
     def end_cancelled(self, turn: TracedTurn) -> None:
         """Ends an unasked turn whose run somebody has ended."""

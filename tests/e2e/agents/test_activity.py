@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from uuid import uuid4
 
 import pytest
 
+from chowder_local.client import Client
+from chowder_local.testing.live import LiveInstance, LiveOrganization
 from tests.e2e.copies import local
 from tests.e2e.waiting import eventually
 
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     import httpx
 
     from tests.e2e.api import Api
+    from tests.e2e.serving import ServerProcess
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("prompt_texts")]
 
+PATIENCE_S = 180.0
 SPAWN = {"call": "sessions_spawn", "arguments": {"task": "Look at the moon closely"}}
 REPORT = {"match": {"text": "a background task"}, "reply": "They say it is cheese."}
 FOUND = {"match": {"text": "look at the moon closely"}, "reply": "It is cheese."}
@@ -34,12 +37,14 @@ SLEEP = {
 
 
 @pytest.fixture
-def path(api: Api, instance: str) -> Iterator[str]:
-    """The shared agent's own address; no script is left there, and nothing in progress."""
-    path = f"instances/{instance}"
-    yield path
-    local(api, "DELETE", f"{path}/replies")
-    assert waited(api, path)["status"] == "idle"
+def agent(server: ServerProcess, api: Api, instance: str) -> Iterator[LiveInstance]:
+    """The shared agent; no script is left there, and nothing in progress."""
+    with Client(server.base_url, server.key) as client:
+        row = client.instance(instance)
+        agent = LiveInstance(client, row, server.key, LiveOrganization(client, server.key))
+        yield agent
+        local(api, "DELETE", f"instances/{instance}/replies")
+        agent.wait_idle(PATIENCE_S)
 
 
 @pytest.fixture
@@ -48,61 +53,50 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def scripted(api: Api, path: str, *replies: Any) -> None:
-    local(api, "PUT", f"{path}/replies", json={"replies": replies})
-
-
-def waited(api: Api, path: str, timeout_s: float = 50) -> dict[str, Any]:
-    content: dict[str, Any] = local(
-        api, "POST", f"{path}/wait", json={"timeout_s": timeout_s}
-    ).json()
-    return content
-
-
-def doing(api: Api, path: str) -> dict[str, Any]:
-    content: dict[str, Any] = local(api, "GET", f"{path}/activity").json()
-    return content
+def scripted(agent: LiveInstance, *replies: Any) -> None:
+    agent.client.set_replies({"replies": list(replies)}, agent.id)
 
 
 @contextmanager
-def followed(api: Api, path: str) -> Iterator[list[dict[str, Any]]]:
+def followed(agent: LiveInstance) -> Iterator[list[dict[str, Any]]]:
     """The events of an agent in the block, as they come."""
-    root = str(api.base_url).removesuffix("/v1/")
     seen: list[dict[str, Any]] = []
-    with api.stream("GET", f"{root}/local/{path}/events") as stream:
-        lines = stream.iter_lines()
-        # The comment that says that it has begun.
-        next(lines)
+    begun = threading.Event()
 
-        def read() -> None:
-            for line in lines:
-                if line.startswith("data: "):
-                    seen.append(json.loads(line.removeprefix("data: ")))
-                if seen and seen[-1]["type"] == "clock.set":
-                    return
+    def read() -> None:
+        for event in agent.client.events(agent.id):
+            seen.append(event)
+            begun.set()
+            if event["type"] == "budget.removed":
+                return
 
-        reader = threading.Thread(target=read)
-        reader.start()
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        # An event shows that the stream has begun, and another one ends it.
+        while not begun.wait(0.1):
+            agent.client.set_budget("day", agent.id, model_calls=1000)
+        seen.clear()
         yield seen
-        # The last event, which ends the reader.
-        local(api, "PUT", f"{path}/clock", json={})
+    finally:
+        agent.client.remove_budget(agent.id)
         reader.join()
 
 
 def test_a_turn_with_a_sub_agent_is_followed_and_waited_for(
-    api: Api, instance: str, path: str
+    agent: LiveInstance,
 ) -> None:
     session = f"activity-{uuid4()}"
-    scripted(api, path, REPORT, FOUND, RESEARCH)
-    after = local(api, "GET", f"{path}/messages").json()["after"]
-    with followed(api, path) as seen:
-        assert api.say(instance, "Please research the moon.", session=session) == "They are at it."
-        assert waited(api, path)["status"] == "idle"
+    scripted(agent, REPORT, FOUND, RESEARCH)
+    after = agent.client.messages(agent.id)["after"]
+    with followed(agent) as seen:
+        assert agent.say("Please research the moon.", session) == "They are at it."
+        agent.wait_idle(PATIENCE_S)
         # The report comes after the answer, and nobody gets it: here it is.
-        query = {"after": after, "session": session}
-        (report,) = local(api, "GET", f"{path}/messages", params=query).json()["messages"]
+        (report,) = agent.client.messages(agent.id, after=after, session=session)["messages"]
         assert report["text"] == "They say it is cheese."
         eventually(lambda: [each for each in seen if each["type"] == "task.ended"], "the task ends")
+    seen = [each for each in seen if not each["type"].startswith("budget.")]
     kinds = [each["type"] for each in seen]
     assert kinds[:4] == ["message.received", "turn.begun", "tool.begun", "tool.ended"]
     assert seen[0]["text"] == "Please research the moon."
@@ -118,60 +112,59 @@ def test_a_turn_with_a_sub_agent_is_followed_and_waited_for(
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_a_turn_is_cancelled_in_the_middle_of_a_tool(
-    api: Api, instance: str, path: str, threads: ThreadPoolExecutor, *, is_streamed: bool
+    api: Api, agent: LiveInstance, threads: ThreadPoolExecutor, *, is_streamed: bool
 ) -> None:
     session = f"activity-{uuid4()}"
-    scripted(api, path, SLEEP)
+    scripted(agent, SLEEP)
 
     def send() -> httpx.Response:
         body = {"model": "gpt-4o", "input": "Please take a nap.", "stream": is_streamed}
-        return api.post(f"{path}/session/{session}/responses", json=body)
+        return api.post(f"instances/{agent.id}/session/{session}/responses", json=body)
 
     sent = threads.submit(send)
     (turn,) = eventually(
-        lambda: [each for each in doing(api, path)["turns"] if each["state"] == "running_tools"],
+        lambda: [each for each in agent.activity()["turns"] if each["state"] == "running_tools"],
         "it runs",
     )
     assert (turn["tools"][0]["name"], turn["session"]) == ("exec", session)
-    assert waited(api, path, 0)["status"] == "busy"
-    ended = local(api, "DELETE", f"{path}/activity/{turn['trace_id']}").json()
-    assert ended == {"cancelled": [turn["trace_id"]]}
+    with pytest.raises(TimeoutError, match="sleep 600"):
+        agent.wait_idle(0)
+    assert agent.cancel(turn["trace_id"]) == [turn["trace_id"]]
     refused = sent.result()
     assert "turn_cancelled" in refused.text
     assert refused.status_code == 409
-    assert waited(api, path)["status"] == "idle"
-    scripted(api, path, {"reply": "I am here."})
-    assert api.say(instance, "Are you?", session=session) == "I am here."
+    agent.wait_idle(PATIENCE_S)
+    scripted(agent, {"reply": "I am here."})
+    assert agent.say("Are you?", session) == "I am here."
 
 
 def test_a_sub_agent_is_shown_below_its_agent_and_ended_alone(
-    api: Api, instance: str, path: str
+    agent: LiveInstance,
 ) -> None:
     session = f"activity-{uuid4()}"
     nap = {"match": {"text": "look at the moon closely"}, "reply": SLEEP["reply"]}
-    scripted(api, path, REPORT, nap, RESEARCH)
-    assert api.say(instance, "Please research the moon.", session=session) == "They are at it."
+    scripted(agent, REPORT, nap, RESEARCH)
+    assert agent.say("Please research the moon.", session) == "They are at it."
     (task,) = eventually(
-        lambda: [each for each in doing(api, path)["tasks"] if each["turns"]], "it is at it"
+        lambda: [each for each in agent.activity()["tasks"] if each["turns"]], "it is at it"
     )
     assert (task["kind"], task["status"]) == ("subagent", "running")
-    eventually(lambda: doing(api, path)["tasks"][0]["turns"][0]["tools"], "it runs a tool")
-    ended = local(api, "DELETE", f"{path}/activity/{task['task_id']}").json()
-    assert ended == {"cancelled": [task["task_id"]]}
-    assert waited(api, path)["status"] == "idle"
+    eventually(lambda: agent.activity()["tasks"][0]["turns"][0]["tools"], "it runs a tool")
+    assert agent.cancel(task["task_id"]) == [task["task_id"]]
+    agent.wait_idle(PATIENCE_S)
 
 
-def test_a_session_is_reset_compacted_and_removed(api: Api, instance: str, path: str) -> None:
+def test_a_session_is_reset_compacted_and_removed(agent: LiveInstance) -> None:
     session = f"activity-{uuid4()}"
-    assert "Turn 1" in api.say(instance, "One.", session=session)
-    assert "Turn 2" in api.say(instance, "Two.", session=session)
-    local(api, "POST", f"{path}/sessions/{session}/reset")
-    assert "Turn 1" in api.say(instance, "Three.", session=session)
-    compacted = local(api, "POST", f"{path}/sessions/{session}/compact").json()
+    client = agent.client
+    assert "Turn 1" in agent.say("One.", session)
+    assert "Turn 2" in agent.say("Two.", session)
+    agent.reset_session(session)
+    assert "Turn 1" in agent.say("Three.", session)
+    compacted = client.compact_session(agent.id, session)
     assert compacted["is_compacted"] or compacted["reason"]
-    assert local(api, "POST", f"{path}/sessions/{session}/abort").json() == {"cancelled": []}
-    local(api, "DELETE", f"{path}/sessions/{session}")
-    listed = local(api, "GET", f"{path}/sessions").json()["sessions"]
-    assert session not in {each["name"] for each in listed}
-    assert "Turn 1" in api.say(instance, "Four.", session=session)
-    local(api, "DELETE", f"{path}/sessions/{session}")
+    assert client.abort_session(agent.id, session) == {"cancelled": []}
+    client.delete_session(agent.id, session)
+    assert session not in {each["name"] for each in client.sessions(agent.id)}
+    assert "Turn 1" in agent.say("Four.", session)
+    client.delete_session(agent.id, session)

@@ -138,8 +138,8 @@ def test_an_agent_reacts_to_a_persons_message(api: Api, patient: str) -> None:
     channel.disconnect()
 
 
-def test_a_test_in_javascript_has_people_talk_to_an_agent(
+def test_tests_in_javascript_have_people_talk_to_an_agent_and_end_its_turns(
     server: ServerProcess, tmp_path: Path
 ) -> None:
     said = helped(tmp_path / "js", server, "messenger.test.js")
-    assert "# pass 1\n" in said, said
+    assert "# pass 2\n" in said, said
