@@ -7,7 +7,6 @@ import hmac
 import json
 import mimetypes
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.tasks import owned_tasks
@@ -25,11 +24,10 @@ from chowder_local.messengers.stand_in import (
 if TYPE_CHECKING:
     from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
 
-LOOPBACK = "http://127.0.0.1:2470"
-"""OpenClaw's plugin takes no other address; docker/sandbox/messengers.cjs leads from there here."""
-API = "api/v10/"
-GATEWAY = "gateway"
-ATTACHMENTS = "attachments/"
+API = "discord.com/api/v10/"
+GATEWAY = "gateway.discord.gg/"
+GATEWAY_URL = f"wss://{GATEWAY}"
+ATTACHMENTS = "cdn.discordapp.com/attachments/"
 BOT_ID = "200000000000000001"
 GUILD_ID = "100000000000000001"
 EPOCH_MS = 1_420_070_400_000
@@ -62,7 +60,10 @@ class _Refused(Exception):
 
 
 class Discord:
-    """Has one server with one bot for each agent; its channels are groups, with ids of names."""
+    """Has one server with one bot for each agent; its channels are groups, with ids of names.
+
+    The plugin calls Discord's own hosts, from where the sandbox forwards it to here.
+    """
 
     channel = "discord"
 
@@ -71,9 +72,8 @@ class Discord:
             "token": bot_token(secret),
             "group_policy": "open",
             "join_intro": False,
-            # It marks the section as connected to this machine.
+            # Discord's address is not among the settings: this is where the sandbox finds it.
             "name": url,
-            "env": {"DISCORD_API_URL": f"{_loopback(url)}/{API[:-1]}", "CHOWDER_DISCORD_URL": url},
         }
 
     def sender(self, person: str) -> str:
@@ -156,7 +156,7 @@ async def _greet(kind: int, content: dict[str, Any], mailbox: Mailbox, socket: S
         "guilds": [{"id": GUILD_ID, "unavailable": True}],
         # Any session goes on: what was not acknowledged is sent again.
         "session_id": mailbox.instance.id,
-        "resume_gateway_url": _gateway_url(mailbox),
+        "resume_gateway_url": GATEWAY_URL,
     }
     await _send(socket, DISPATCH, ready, "READY", 0)
 
@@ -184,7 +184,7 @@ async def _result(call: Call, path: list[str], form: Any, mailbox: Mailbox) -> A
     match (call.method, *path):
         case ("GET", "gateway", "bot"):
             limit = {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}
-            return {"url": _gateway_url(mailbox), "shards": 1, "session_start_limit": limit}
+            return {"url": GATEWAY_URL, "shards": 1, "session_start_limit": limit}
         case ("GET", "users", "@me"):
             return BOT
         case ("GET", "oauth2", "applications", "@me"):
@@ -423,7 +423,7 @@ def _native(message: ChannelMessage, mailbox: Mailbox) -> dict[str, Any]:
         native |= {"guild_id": GUILD_ID, "member": _member(native["author"])}
     if is_person and message.image_type is not None:
         kind, number = message.image_type, str(message.id)
-        address = f"{_loopback(mailbox.url)}/{ATTACHMENTS}{number}?hm={_signature(number, mailbox)}"
+        address = f"https://{ATTACHMENTS}{number}?hm={_signature(number, mailbox)}"
         image = {"id": number, "filename": f"image.{kind.rpartition('/')[2]}", "size": 1}
         native["attachments"] = [{**image, "content_type": kind, "url": address}]
     return native
@@ -478,14 +478,6 @@ def _number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 20):
         raise _Refused(400, "Invalid Form Body", 50035)
     return int(text)
-
-
-def _loopback(url: str) -> str:
-    return f"{LOOPBACK}{urlsplit(url).path}"
-
-
-def _gateway_url(mailbox: Mailbox) -> str:
-    return f"{_loopback(mailbox.url).replace('http', 'ws', 1)}/{GATEWAY}"
 
 
 def _not_found(message: str = "404: Not Found", code: int = 0) -> _Refused:

@@ -29,9 +29,10 @@ TEAM_ID = "TLOCAL"
 TEAM_NAME = "Local"
 BOT_ID = "BAGENT"
 BOT_USER_ID = "UAGENT"
-API = "api/"
-SOCKET = "socket/"
-UPLOAD = "upload/"
+API = "slack.com/api/"
+SOCKET = "wss-primary.slack.com/"
+UPLOAD = "files.slack.com/upload/"
+PICTURE = "files.slack.com/files/"
 MAX_CALL_BYTES = 1024 * 1024
 MAX_PENDING = 16
 """The tickets and the uploads that an agent may have begun."""
@@ -46,7 +47,8 @@ class _Refused(Exception):
 class Slack:
     """Has one workspace with one bot for each agent; ids of people and channels are made of names.
 
-    A thread's root is a message that has the thread's name as its text.
+    The plugin calls Slack's own hosts, from where the sandbox forwards it to here. A thread's root
+    is a message that has the thread's name as its text.
     """
 
     channel = "slack"
@@ -57,9 +59,8 @@ class Slack:
             "app_token": app_token(secret),
             "mode": "socket",
             "group_policy": "open",
-            # Socket Mode does not use it: it marks the section as connected to this machine.
+            # Socket Mode does not use it: this is where the sandbox finds Slack's address.
             "relay": {"url": url},
-            "env": {"SLACK_API_URL": f"{url}/{API}"},
         }
 
     def sender(self, person: str) -> str:
@@ -72,6 +73,8 @@ class Slack:
         try:
             if call.path.startswith(UPLOAD):
                 return _upload(call, mailbox)
+            if call.path.startswith(PICTURE):
+                return await _picture(call, mailbox)
             method = call.path.removeprefix(API)
             if len(call.body) > MAX_CALL_BYTES:
                 raise _Refused("msg_too_long")
@@ -163,7 +166,7 @@ async def _result(method: str, form: dict[str, Any], mailbox: Mailbox) -> dict[s
             ticket = secrets.token_urlsafe()
             pending = mailbox.state.setdefault("tickets", [])
             pending[:] = [*pending, ticket][-MAX_PENDING:]
-            return {"url": f"{mailbox.url.replace('http', 'ws', 1)}/{SOCKET}{ticket}"}
+            return {"url": f"wss://{SOCKET}{ticket}"}
         case "users.info":
             return {"user": _user(_text(form, "user"), mailbox)}
         case "users.list":
@@ -243,7 +246,7 @@ async def _file(method: str, form: dict[str, Any], mailbox: Mailbox) -> dict[str
         uploads[number] = ""
         for old in list(uploads)[:-MAX_PENDING]:
             del uploads[old]
-        return {"upload_url": f"{mailbox.url}/{UPLOAD}{number}", "file_id": number}
+        return {"upload_url": f"https://{UPLOAD}{number}", "file_id": number}
     files = form.get("files")
     if isinstance(files, str):
         try:
@@ -360,9 +363,19 @@ def _native(message: ChannelMessage) -> dict[str, Any]:
 
 
 def _image(message: ChannelMessage) -> dict[str, Any]:
-    """An image, which OpenClaw would fetch by HTTPS from Slack's own hosts only."""
-    kind = message.image_type or ""
-    return {"id": f"F{message.id}", "name": f"image.{kind.rpartition('/')[2]}", "mimetype": kind}
+    kind, url = message.image_type or "", f"https://{PICTURE}{message.id}"
+    image = {"id": f"F{message.id}", "name": f"image.{kind.rpartition('/')[2]}", "mimetype": kind}
+    return {**image, "url_private": url, "url_private_download": url}
+
+
+async def _picture(call: Call, mailbox: Mailbox) -> Reply:
+    """What is in an image of a person's."""
+    _check_token(call, None, "", mailbox)
+    number = _number(f"0.{call.path.removeprefix(PICTURE)}")
+    message, image = mailbox.find(number), await mailbox.image(number)
+    if message is None or image is None:
+        return Reply(404, b"", "text/plain")
+    return Reply(200, image, message.image_type or "application/octet-stream")
 
 
 def _own_message(form: dict[str, Any], mailbox: Mailbox) -> ChannelMessage:

@@ -107,10 +107,7 @@ class StandIn(Protocol):
     channel: str
 
     def fields(self, url: str, secret: str) -> dict[str, Any]:
-        """What connects an agent to this stand-in at `url`, as a client of ours would give it.
-
-        `env` are variables of OpenClaw's environment.
-        """
+        """What connects an agent to this stand-in at `url`, as a client of ours would give it."""
 
     def sender(self, person: str) -> str:
         """The id by which OpenClaw knows a person."""

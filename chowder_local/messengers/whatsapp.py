@@ -20,8 +20,6 @@ from chowder_local.messengers.stand_in import BOT_NAME, Call, Reply, Socket, jso
 if TYPE_CHECKING:
     from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
 
-LOOPBACK = "ws://127.0.0.1:2471/ws/chat?access_token=local"
-"""docker/sandbox/messengers.cjs leads from there to the program; only the agent reaches it."""
 FOLDER = "credentials/whatsapp-local"
 """In the agent's state; the credentials of a real account stay beside it."""
 NUMBER = "15550100100"
@@ -37,13 +35,8 @@ class Whatsapp:
 
     def fields(self, url: str, secret: str) -> dict[str, Any]:
         return {
-            # The name marks the section as connected to this machine.
+            # WhatsApp's address is not among the settings: this is where the sandbox finds it.
             "accounts": {"default": {"authDir": f"~/.openclaw/{FOLDER}", "name": url}},
-            "env": {
-                "OPENCLAW_WHATSAPP_WEB_SOCKET_URL": LOOPBACK,
-                "CHOWDER_WHATSAPP_URL": url,
-                "CHOWDER_WHATSAPP_TOKEN": secret,
-            },
             "files": {f"{FOLDER}/creds.json": json.dumps(_credentials(secret))},
         }
 
@@ -58,7 +51,8 @@ class Whatsapp:
 
     async def reply(self, call: Call, mailbox: Mailbox) -> Reply:
         token = call.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(token.encode("utf-8", "replace"), mailbox.secret.encode()):
+        expected = account_key(mailbox.secret)
+        if not hmac.compare_digest(token.encode("utf-8", "replace"), expected.encode()):
             return json_reply({"error": "Unauthorized"}, 401)
         if (call.method, call.path) == ("GET", "messages"):
             after = _number(call.query.get("after"))
@@ -98,6 +92,11 @@ async def _take(event: dict[str, Any], mailbox: Mailbox) -> None:
     await mailbox.add("agent", person=person, payload=event, **content)
 
 
+def account_key(secret: str) -> str:
+    """What the program in the sandbox authenticates with, which finds it in the credentials."""
+    return base64.b64encode(hmac.digest(secret.encode(), b"adv", "sha256")).decode()
+
+
 def _credentials(secret: str) -> dict[str, Any]:
     """What OpenClaw keeps of an account that a telephone's owner has linked, as Baileys has it."""
 
@@ -119,7 +118,7 @@ def _credentials(secret: str) -> dict[str, Any]:
         # Nobody here checks the signatures.
         "signedPreKey": {"keyPair": key_pair("prekey"), "signature": signature, "keyId": 1},
         "registrationId": 1,
-        "advSecretKey": base64.b64encode(hmac.digest(secret.encode(), b"adv", "sha256")).decode(),
+        "advSecretKey": account_key(secret),
         "processedHistoryMessages": [],
         "nextPreKeyId": 1,
         "firstUnuploadedPreKeyId": 1,

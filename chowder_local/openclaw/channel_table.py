@@ -75,6 +75,7 @@ _CHANNELS = (
         "discord",
         (Field("token", "The bot's token, from Discord's developer portal.", is_secret=True),),
         reconnects=False,
+        has_fixed_hosts=True,
     ),
     Channel(
         "slack",
@@ -88,8 +89,9 @@ _CHANNELS = (
             ),
         ),
         reconnects=False,
+        has_fixed_hosts=True,
     ),
-    Channel("whatsapp", (), ConnectionType.INTERACTIVE),
+    Channel("whatsapp", (), ConnectionType.INTERACTIVE, has_fixed_hosts=True),
     Channel(
         "googlechat",
         (

@@ -56,8 +56,6 @@ OFFLINE = "offline"
 """The member, or the value of a credential, that connects a channel to the local messenger."""
 GROUP_POLICY = "groupPolicy"
 """Of a local messenger's fields, the one that a client may give."""
-ENVIRONMENT = "env"
-"""Of a local messenger's fields: variables, which are not in the channel's section."""
 FILES = "files"
 """Of a local messenger's fields: files of the agent's state, with their paths."""
 APPROVE = "pairing.approve"
@@ -65,12 +63,6 @@ ADMIT = "pairing.admit"
 LIST_PAIRINGS = "pairing.list"
 
 _UNCHECKED = "OpenClaw does not check its credentials before the first message."
-_NO_WAY = "ECONNREFUSED 127.0.0.1:247"
-"""What plugins say where the image has no docker/sandbox/messengers.cjs."""
-_OLD_IMAGE = (
-    "The image of its sandbox has no local messenger for this channel. Run `chowder-local image "
-    "build`, and have the agent boot from the new image: take a snapshot of it and restore that."
-)
 _PNG = "data:image/png;base64,"
 _ALREADY_LINKED = "already linked"
 _NO_SUCH_CODE = "No pending pairing request"
@@ -139,8 +131,7 @@ class ChannelState:
             self.account.get("stateReason"),
             self.account.get("lifecycle"),
         )
-        reason = next(filter(None, map(untrusted_json.message_of, reasons)), None)
-        return _with_remedy(reason) if reason else None
+        return next(filter(None, map(untrusted_json.message_of, reasons)), None)
 
     @property
     def _is_ready(self) -> bool:
@@ -230,13 +221,13 @@ class Channels:
         channels = untrusted_json.object_at(former_config, "sourceConfig", "channels")
         configured = untrusted_json.object_of(channels.get(channel.name))
         former = await self.state(instance, channel)
-        fields, environment, files = self._with_local_fields(instance, channel, fields, configured)
+        fields, files = self._with_local_fields(instance, channel, fields, configured)
         change = to_openclaw_config(channel, fields)
         change |= generated_fields(channel, merged(configured, change))
         if (
             channel.has_fixed_hosts
             and is_local(merged(configured, change))
-            and not await gateway.diverts_messengers()
+            and not await gateway.diverts(channel.name)
         ):
             raise SandboxTooOld(f"connect {channel.name} to the local messenger")
         if missing := missing_fields(channel, merged(configured, change)):
@@ -246,8 +237,6 @@ class Channels:
         started_s = time.monotonic()
         wanted = merged(_dm_policy(channel), change, keep_nulls=True) | {"enabled": True}
         patch = to_merge_patch({"channels": {channel.name: wanted}})
-        if environment:
-            patch["env"] = {"vars": environment}
         # OpenClaw applies a written configuration later; the wait below shows whether it did.
         with contextlib.suppress(ConfigNotApplied):
             if await gateway.patch_config(patch):
@@ -269,24 +258,24 @@ class Channels:
         channel: Channel,
         fields: Mapping[str, Any],
         configured: Mapping[str, Any],
-    ) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, str]]:
+    ) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         """The fields with those of the local messenger, or without those that it had set.
 
-        The others are the variables and the files that OpenClaw has to have with them.
+        With them are the files that OpenClaw has to have.
         """
         local = dict(self._local_fields(instance, channel.name))
-        environment, files = local.pop(ENVIRONMENT, {}), local.pop(FILES, {})
+        files = local.pop(FILES, {})
         rest = {name: value for name, value in fields.items() if name != OFFLINE}
         is_offline = fields.get(OFFLINE, self._is_offline) is True
         if is_offline or OFFLINE in rest.values():
             given = {name: value for name, value in rest.items() if value != OFFLINE}
             ours, theirs = (to_openclaw_config(channel, each) for each in (local, given))
             policy = {name: theirs[name] for name in theirs if name == GROUP_POLICY}
-            return {**theirs, **ours, **policy}, environment, files
+            return {**theirs, **ours, **policy}, files
         if is_local(configured) and (rest or OFFLINE in fields):
             # A real messenger has its own address.
-            return {**dict.fromkeys(local), **rest}, dict.fromkeys(environment), {}
-        return rest, {}, {}
+            return {**dict.fromkeys(local), **rest}, {}
+        return rest, {}
 
     async def disconnect(self, instance: Instance, channel: Channel) -> None:
         """Disables a channel and keeps its credentials. Raises GatewayUnavailable."""
@@ -304,19 +293,13 @@ class Channels:
     async def check_local(self, instance: Instance, channel: Channel) -> None:
         """Raises ChannelNotLocal unless the channel is connected to the local messenger.
 
-        Connects one again that does not so itself, after a restart of the server. Raises
-        ChannelUnreachable if the sandbox's image is too old for the channel.
+        Connects one again that does not so itself, after a restart of the server.
         """
         gateway = self._gateway(instance)
         section = (await _configured(gateway)).get(channel.name)
         if not (_is_enabled(section) and is_local(section)):
             raise ChannelNotLocal(channel.name)
-        if channel.reconnects and channel.connection_type is not ConnectionType.INTERACTIVE:
-            return
-        state = (await _states(gateway))[channel.name]
-        if (reason := state.reason) and _NO_WAY in reason:
-            raise ChannelUnreachable(channel.name, reason)
-        if not channel.reconnects and state.has_failed:
+        if not channel.reconnects and (await _states(gateway))[channel.name].has_failed:
             await _start_again(gateway, channel)
 
     async def reconnect(self, instance: Instance, channel: Channel) -> None:
@@ -432,11 +415,7 @@ class Channels:
             return ChannelConnection(channel.name, ConnectionStatus.AWAITING_SCAN, message, qr)
         if login.get("connected") or _ALREADY_LINKED in message:
             return await self._until_connected(gateway, channel, former)
-        raise ChannelUnreachable(channel.name, _with_remedy(message))
-
-
-def _with_remedy(reason: str) -> str:
-    return f"{_OLD_IMAGE} ({reason})" if _NO_WAY in reason else reason
+        raise ChannelUnreachable(channel.name, message)
 
 
 async def _try_again(gateway: Gateway, channel: Channel, former: ChannelState) -> None:

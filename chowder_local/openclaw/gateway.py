@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 KEEPALIVE_S = 2.0
 """A gateway closes idle connections after 5 s. The margin keeps a message from being sent on a
 connection that is being closed, even on a busy machine where both sides run seconds late."""
-DIVERSION_PATH = "/chowder-messengers"
+DIVERSION_PATH = "/chowder-messengers/"
 """What `docker/sandbox/divert.cjs` answers."""
 RPC_PATH = "/api/v1/admin/rpc"
 CONTROL_PATH = "/chowder-control"
@@ -187,13 +187,15 @@ class Gateway:
             return uptime_ms / 1000
         return math.inf
 
-    async def diverts_messengers(self) -> bool:
-        """Whether its image can divert calls of fixed hosts to the local messenger.
+    async def diverts(self, channel: str) -> bool:
+        """Whether its image can divert a channel's calls of fixed hosts to the local messenger.
 
         Raises GatewayUnavailable.
         """
         try:
-            status, _ = await self._exchange("GET", DIVERSION_PATH, timeout_s=RPC_TIMEOUT_S)
+            status, _ = await self._exchange(
+                "GET", f"{DIVERSION_PATH}{channel}", timeout_s=RPC_TIMEOUT_S
+            )
         except _UNANSWERED as failure:
             raise GatewayUnavailable(_reason(failure)) from failure
         return status == HTTPStatus.NO_CONTENT

@@ -1,16 +1,18 @@
-// The local messenger for channels whose plugins call hosts that no setting changes: what the gateway
-// sends there goes to chowder-local's server instead, as long as the channel's section of the
-// configuration has that server's address. Such a call needs no DNS, no certificate and no egress, and
-// nothing else of the sandbox is touched, neither its other calls nor the agent's programs.
+// The local messenger for channels whose plugins call hosts that no setting changes, or none without a
+// restart: what the gateway sends there goes to chowder-local's server instead, as long as the channel's
+// section of the configuration has that server's address. Such a call needs no DNS, no certificate and no
+// egress, and nothing else of the sandbox is touched, neither its other calls nor the agent's programs.
 "use strict";
 
 const dns = require("node:dns");
+const { once } = require("node:events");
 const { readFileSync } = require("node:fs");
 const http = require("node:http");
 const { syncBuiltinESMExports } = require("node:module");
 const net = require("node:net");
+const { pipeline } = require("node:stream");
 const tls = require("node:tls");
-const { isMainThread } = require("node:worker_threads");
+const { Worker, isMainThread } = require("node:worker_threads");
 
 const CONFIG = `${process.env.HOME}/.openclaw/openclaw.json`;
 const CHANNELS = {
@@ -23,6 +25,13 @@ const CHANNELS = {
   "login.botframework.com": "msteams",
   "login.microsoftonline.com": "msteams",
   "smba.trafficmanager.net": "msteams",
+  "cdn.discordapp.com": "discord",
+  "discord.com": "discord",
+  "gateway.discord.gg": "discord",
+  "files.slack.com": "slack",
+  "slack.com": "slack",
+  "wss-primary.slack.com": "slack",
+  "web.whatsapp.com": "whatsapp",
 };
 // In the sandbox's network, with no file.
 const DOOR = "\0chowder-messengers";
@@ -32,8 +41,12 @@ const GATEWAY_PORT = 18789;
 // The plugin's own server, which nothing outside the sandbox reaches.
 const TEAMS = "/api/messages";
 const TEAMS_PORT = 3978;
-// Says that the image has this file.
-const PROBE = "/chowder-messengers";
+// Says whether this file has the channel that is named behind it.
+const PROBE = "/chowder-messengers/";
+// It speaks WhatsApp's protocol with the plugin (messengers/whatsapp.mjs).
+const WHATSAPP = "/opt/openclaw/whatsapp.mjs";
+const WHATSAPP_PATH = "/ws/chat?access_token=local";
+const MAX_WHATSAPP_MB = 64;
 
 // Where a host's channel is answered on this machine; nothing if it is not, or is disconnected.
 function addressOf(host) {
@@ -69,12 +82,59 @@ function forward(request, response, url) {
   request.pipe(call);
 }
 
+let whatsapp;
+let connections = 0;
+
+// A worker serves until the last connection to it ends.
+async function findWhatsapp(near, messenger) {
+  whatsapp ??= new Worker(WHATSAPP, {
+    workerData: messenger,
+    resourceLimits: { maxOldGenerationSizeMb: MAX_WHATSAPP_MB },
+  }).on("error", (error) => console.error(`messengers: WhatsApp's stand-in ended: ${error.message}`));
+  const worker = whatsapp;
+  connections += 1;
+  near.once("close", () => {
+    connections -= 1;
+    if (connections > 0) return;
+    whatsapp = undefined;
+    worker.terminate();
+  });
+  worker.port ??= once(worker, "message").then(([port]) => port);
+  return `http://127.0.0.1:${await worker.port}${WHATSAPP_PATH}`;
+}
+
+// Passes a WebSocket on.
+async function connect(request, near, head) {
+  const { host } = request.headers;
+  // One that hangs up before there is a way must not end the gateway.
+  near.on("error", () => near.destroy());
+  try {
+    const address = addressOf(host);
+    if (!address) throw new Error("it is disconnected");
+    const isHere = CHANNELS[host] === "whatsapp";
+    const url = new URL(isHere ? await findWhatsapp(near, address) : `${address}/${host}${request.url}`);
+    const far = net.connect(url.port, url.hostname);
+    const lines = [`GET ${url.pathname}${url.search} HTTP/1.1`, `host: ${url.host}`];
+    for (const [name, value] of Object.entries(request.headers)) {
+      if (name !== "host") lines.push(`${name}: ${value}`);
+    }
+    far.write(`${lines.join("\r\n")}\r\n\r\n`, "latin1");
+    far.write(head);
+    // Whichever end hangs up, the other one learns it.
+    pipeline(near, far, near, () => {});
+  } catch (error) {
+    console.error(`messengers: there is no way to ${host}: ${error.message}`);
+    near.destroy();
+  }
+}
+
 const forwarder = http.createServer((request, response) => {
   const { host } = request.headers;
   const address = addressOf(host);
   if (address) forward(request, response, `${address}/${host}${request.url}`);
   else response.destroy();
 });
+forwarder.on("upgrade", connect);
 // A command of OpenClaw's may have the name before, and then answers, too.
 forwarder.on("error", () => {});
 
@@ -91,10 +151,10 @@ function divert() {
   });
   dns.promises.lookup = lookupBy(dns.promises.lookup, async (options) => (options?.all ? [PUBLIC] : PUBLIC));
 
-  const { connect } = tls;
+  const { connect: connectByTls } = tls;
   tls.connect = (options, ...rest) => {
     const host = options?.servername || options?.host;
-    if (options?.socket || !addressOf(host)) return connect(options, ...rest);
+    if (options?.socket || !addressOf(host)) return connectByTls(options, ...rest);
     if (!forwarder.listening) forwarder.listen(DOOR).unref();
     const socket = net.connect({ path: DOOR });
     // It never leaves the process: to its user it is what a connection by TLS would be.
@@ -113,10 +173,11 @@ function divert() {
   };
 }
 
+const isThere = (_, response) => response.writeHead(204).end();
 // Of requests to the gateway's server that are none for OpenClaw, by path.
 const answers = {
   __proto__: null,
-  [PROBE]: (_, response) => response.writeHead(204).end(),
+  ...Object.fromEntries(Object.values(CHANNELS).map((each) => [PROBE + each, isThere])),
   [TEAMS]: (request, response) => forward(request, response, `http://127.0.0.1:${TEAMS_PORT}${TEAMS}`),
 };
 exports.answers = answers;

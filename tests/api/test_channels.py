@@ -521,18 +521,15 @@ async def test_a_local_channel_that_does_not_connect_again_by_itself_is_started_
         assert len(http.world.gateway.called("channels.start")) == starts
 
 
-async def test_nobody_writes_to_an_agent_whose_image_is_too_old(http: Api, path: str) -> None:
-    account = {"default": {"name": "http://relay.local:2470/messengers/whatsapp/1"}}
-    set_config(http.world, whatsapp={"accounts": account})
-    error = "WebSocket Error (connect ECONNREFUSED 127.0.0.1:2471)"
-    set_states(http.world, "whatsapp", STARTING | {"lastError": error})
-    http.world.gateway.rpc_answers["web.login.start"] = ok({"message": error})
-    messages = f"{path.replace('/v1', '/local', 1)}/whatsapp/messages"
-    answer = await http.post(messages, json={"from": "Ada", "text": "Hello"})
-    assert answer.status_code == 502
-    connected = await http.post(f"{path}/whatsapp/connect", json={"config": {"offline": True}})
-    for each in (answer, connected):
-        assert "Run `chowder-local image build`" in each.text
+@pytest.mark.parametrize("channel", ["line", "slack", "whatsapp"])
+async def test_an_agent_whose_image_is_too_old_for_a_local_messenger_says_so(
+    http: Api, path: str, channel: str
+) -> None:
+    http.world.gateway.diverts = False
+    answer = await http.post(f"{path}/{channel}/connect", json={"config": {"offline": True}})
+    assert answer.status_code == 409
+    assert "Build the present image with `chowder-local image build`" in answer.text
+    assert patches(http.world) == []
 
 
 async def test_what_a_channel_does_not_have_is_refused(http: Api, path: str) -> None:
@@ -570,21 +567,19 @@ async def test_real_credentials_are_needed_to_leave_the_local_messenger(
     assert answer.json()["detail"][0]["loc"] == ["body", "config", "token"]
 
 
-async def test_a_variable_of_a_local_messenger_is_set_and_removed_with_it(
-    http: Api, path: str
-) -> None:
+async def test_what_a_local_messenger_has_set_is_removed_with_it(http: Api, path: str) -> None:
     set_states(http.world, "slack", UP)
     answer = await http.post(f"{path}/slack/connect", json={"config": {"offline": True}})
     assert answer.status_code == 200, answer.text
     (local,) = patches(http.world)
-    url = local["channels"]["slack"]["relay"]["url"]
-    assert local["env"] == {"vars": {"SLACK_API_URL": f"{url}/api/"}}
+    assert "/messengers/slack/" in local["channels"]["slack"]["relay"]["url"]
+    # Anything outside the channel's section would have OpenClaw restart.
+    assert [*local, *local["channels"]] == ["channels", "slack"]
 
     set_config(http.world, slack=local["channels"]["slack"])
     real = {"bot_token": "xoxb-1", "app_token": "xapp-1"}
     await http.post(f"{path}/slack/connect", json={"config": real})
     patch = patches(http.world)[-1]
-    assert patch["env"] == {"vars": {"SLACK_API_URL": None}}
     assert patch["channels"]["slack"]["relay"] is None
     assert patch["channels"]["slack"]["botToken"] == "xoxb-1"
 

@@ -109,10 +109,6 @@ async def test_connecting_offline_and_with_real_fields_again(http: Api, path: st
         assert f"/messengers/telegram/{instance_id}" in patch["raw"]
         assert "offline" not in patch["raw"]
     assert '"apiRoot": null' in third["raw"]
-    too_old = connect.replace("telegram", "line")
-    refused = await http.post(too_old, json={"config": {"offline": True}})
-    assert refused.status_code == 409
-    assert "image build" in refused.text
 
 
 async def test_a_deleted_instance_leaves_no_message(http: Api, path: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.domain import SandboxState
-from chowder_local.openclaw.gateway import CONTROL_PATH, RPC_PATH
+from chowder_local.openclaw.gateway import CONTROL_PATH, DIVERSION_PATH, RPC_PATH
 from tests.scripted.answers import MESSAGE
 from tests.scripted.serving import open_server
 
@@ -83,6 +83,8 @@ class ScriptedGateway:
     """Whether the image has a clock."""
     has_client: bool = True
     """Whether the image has a client of the gateway."""
+    diverts: bool = True
+    """Whether the image has the local messenger of every channel."""
     history_status: int = 404
     on_history: Callable[[], object] = lambda: None
     """Called when a client requests a conversation; the gateway has none."""
@@ -105,6 +107,10 @@ class ScriptedGateway:
             takes_turns = self.is_started and not is_suspended
             more = {"x-chowder-clock": "?"} if self.has_clock else {}
             await answer(send, 200 if takes_turns else 503, {"uptimeMs": self.uptime_ms}, **more)
+            return
+        if scope["path"].startswith(DIVERSION_PATH):
+            await begin(send, 204 if self.diverts else 404, "text/plain")
+            await send({"type": "http.response.body", "body": b""})
             return
         if scope["path"].startswith("/sessions/"):
             self.on_history()

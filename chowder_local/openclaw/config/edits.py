@@ -7,7 +7,6 @@ import operator
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import ConfigProblem, ConfigRefused
-from chowder_local.messengers.whatsapp import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,9 +38,6 @@ _FORBIDDEN = (
     ),
 )
 """Prefixes of paths that nobody may set."""
-
-_LOCAL_WHATSAPP = (("env", "vars", "OPENCLAW_WHATSAPP_WEB_SOCKET_URL"), LOOPBACK)
-"""The local messenger has it, and keeps it when an agent moves."""
 
 SYSTEM_PROMPT = ("agent", "system_prompt")
 """A setting in an example of the hosted service's documentation."""
@@ -98,7 +94,7 @@ def _refusal(names: Path, value: Any) -> str | None:
             "is no setting of OpenClaw. Write the text to the agent's file workspace/SOUL.md, which"
             " counts from the next message on, or send it as `instructions` with each message."
         )
-    if is_reserved(names) and (names, value) != _LOCAL_WHATSAPP:
+    if is_reserved(names):
         return "belongs to chowder-local and cannot be set."
     if _turns_plugin_off(names, value):
         return f"cannot have this value: chowder-local needs the plugin {RPC_PLUGIN}."

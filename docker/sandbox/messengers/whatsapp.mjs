@@ -1,16 +1,17 @@
-// WhatsApp's server for one agent, in a worker of its gateway (messengers.cjs): crabline speaks WhatsApp's
+// WhatsApp's server for one agent, in a worker of its gateway (divert.cjs): crabline speaks WhatsApp's
 // encrypted protocol with OpenClaw's plugin; what is said goes to and comes from the local messenger.
-import { readdir, rm } from "node:fs/promises";
+import { readFile, readdir, rm } from "node:fs/promises";
 import { setTimeout } from "node:timers/promises";
-import { parentPort } from "node:worker_threads";
+import { parentPort, workerData as messenger } from "node:worker_threads";
 // Of what startCrablineServer starts, the one that is needed here.
 import { startWhatsAppServer } from "../flatten/node_modules/@openclaw/crabline/dist/src/servers/whatsapp.js";
 
 // As chowder_local/messengers/whatsapp.py has them.
-const { CHOWDER_WHATSAPP_URL: messenger, CHOWDER_WHATSAPP_TOKEN: token } = process.env;
 const FOLDER = "/data/.openclaw/credentials/whatsapp-local";
 const SELF = "15550100100@s.whatsapp.net";
 const RETRY_MS = 1_000;
+
+const { advSecretKey: token } = JSON.parse(await readFile(`${FOLDER}/creds.json`, "utf8"));
 
 async function call(path, event) {
   const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };

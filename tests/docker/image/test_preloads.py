@@ -214,6 +214,7 @@ def test_the_gateway_alone_calls_the_local_messenger_in_place_of_hosts_that_nobo
         cd
         mkdir .openclaw
         cat >calls.mjs <<'END'
+import { createHash } from "node:crypto";
 import dns from "node:dns";
 import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -225,6 +226,14 @@ const server = createServer(({ method, url, socket }, response) => {
   if (url.endsWith("/reset")) socket.resetAndDestroy();
   else if (url.endsWith("/slow")) answerLate = () => response.end("late");
   else response.end(`${method} ${url}`);
+});
+server.on("upgrade", ({ url, headers }, socket) => {
+  const key = `${headers["sec-websocket-key"]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`;
+  const accept = createHash("sha1").update(key).digest("base64");
+  const first = "HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade";
+  socket.write(`${first}\\r\\nSec-WebSocket-Accept: ${accept}\\r\\n\\r\\n`);
+  socket.write(Buffer.concat([Buffer.from([0x81, url.length]), Buffer.from(url)]));
+  socket.on("data", () => socket.destroy());
 });
 await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
 const base = `http://relay.local:${server.address().port}/messengers`;
@@ -243,6 +252,16 @@ const byHttps = (url) =>
   new Promise((done) => {
     getByHttps(url, (answer) => answer.on("data", (text) => done(isHere(String(text)))));
   });
+const converse = (url) =>
+  new Promise((done) => {
+    const socket = new WebSocket(url);
+    socket.onmessage = ({ data }) => {
+      console.log(data);
+      socket.send("bye");
+    };
+    socket.onerror = () => {};
+    socket.onclose = () => done("closed");
+  });
 write({ line: { name: `${base}/line/one` } });
 console.log(await call("https://api.line.me/v2/bot/message/push?a=b", "POST"));
 if (process.argv.includes("gateway")) {
@@ -260,7 +279,11 @@ console.log(await call("https://api.line.me/v2/bot/info"));
 write({ msteams: { sso: { connectionName: `${base}/msteams/two` } } });
 console.log(await call("https://api.line.me/v2/bot/info"));
 const keys = "https://login.botframework.com/v1/keys";
-if (process.argv.includes("gateway")) console.log(await byHttps(keys));
+if (process.argv.includes("gateway")) {
+  console.log(await byHttps(keys));
+  write({ discord: { name: `${base}/discord/three` } });
+  console.log(await converse("wss://gateway.discord.gg/?v=10"));
+}
 process.exit();
 END
         node calls.mjs gateway
@@ -270,5 +293,7 @@ END
         "POST /messengers/line/one/api.line.me/v2/bot/message/push?a=b",
         *["elsewhere"] * 3,
         "GET /messengers/msteams/two/login.botframework.com/v1/keys",
+        "/messengers/discord/three/gateway.discord.gg/?v=10",
+        "closed",
         *["elsewhere"] * 3,
     ]

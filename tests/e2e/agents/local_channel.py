@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 180.0
-"""For a channel whose connection restarts OpenClaw."""
+"""For a machine that does much else."""
 CODE = re.compile(r"\b[A-HJ-NP-Z2-9]{8}\b")
 LONG = " ".join(f"word{number:04d}" for number in range(1200))
 """More than any messenger takes in one message."""

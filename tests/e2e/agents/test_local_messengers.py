@@ -78,12 +78,7 @@ MESSENGERS = [
         takes_pictures=False,
     ),
     Messenger("signal", {"account": "+15550100"}, has_threads=False),
-    # OpenClaw fetches pictures from Slack itself only.
-    Messenger(
-        "slack",
-        {"bot_token": "xoxb-1-2-planted", "app_token": "xapp-1-A-2-planted"},
-        takes_pictures=False,
-    ),
+    Messenger("slack", {"bot_token": "xoxb-1-2-planted", "app_token": "xapp-1-A-2-planted"}),
     Messenger(
         "whatsapp",
         {"offline": False},
@@ -122,7 +117,7 @@ def test_people_talk_to_an_agent_in_a_messenger(
     connected = channel.connect(**messenger.real)
     assert connected.status_code == (502 if messenger.is_checked else 200)
     config = config_of(container_of(engine, api, patient))
-    assert "/messengers/" not in json.dumps([config["channels"][messenger.name], config.get("env")])
+    assert "/messengers/" not in json.dumps(config["channels"][messenger.name])
     channel.disconnect()
 
 

@@ -15,7 +15,7 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.http.listener import bound_socket
 from chowder_local.messengers.mailbox import MessageKind, as_read
-from chowder_local.messengers.slack import BOT_USER_ID, Slack
+from chowder_local.messengers.slack import API, BOT_USER_ID, SOCKET, Slack
 from chowder_local.messengers.stand_in import BOT_NAME, MENTION, Call
 from chowder_local.openclaw.channel_table import CHANNELS, is_local, to_openclaw_config
 
@@ -69,7 +69,7 @@ async def reply(
 
 
 async def api(mailbox: Mailbox, method: str, **form: Any) -> dict[str, Any]:
-    answered = await reply(mailbox, f"api/{method}", **form)
+    answered = await reply(mailbox, f"{API}{method}", **form)
     assert answered.status == 200
     content: dict[str, Any] = json.loads(answered.body)
     return content
@@ -79,8 +79,8 @@ async def socket_path(mailbox: Mailbox) -> str:
     """A path that opens one connection."""
     opened = await api(mailbox, "apps.connections.open", token="app_token")
     url: str = opened["url"]
-    assert url.startswith("ws://")
-    return url.partition(f"{mailbox.instance.id}/")[2]
+    assert url.startswith(f"wss://{SOCKET}")
+    return url.removeprefix("wss://")
 
 
 async def open_line(mailbox: Mailbox, tasks: asyncio.TaskGroup) -> Line:
@@ -190,9 +190,13 @@ async def test_the_agent_looks_up_people_groups_and_pictures(mailbox: Mailbox) -
     history = await api(mailbox, "conversations.history", channel=direct)
     (shown,) = history["messages"][0]["files"]
     found = await api(mailbox, "files.info", file=f"F{picture.id}")
-    assert (
-        found["file"] == shown == {"id": shown["id"], "name": "image.png", "mimetype": "image/png"}
-    )
+    assert found["file"] == shown
+    assert (shown["name"], shown["mimetype"]) == ("image.png", "image/png")
+    path = shown["url_private_download"].removeprefix("https://")
+    image = await reply(mailbox, path)
+    assert (image.body, image.content_type) == (b"\x89PNG", "image/png")
+    assert json.loads((await reply(mailbox, path, token="")).body)["error"] == "invalid_auth"
+    assert (await reply(mailbox, f"{path}0")).status == 404
     for method, empty in (("emoji.list", {"emoji": {}}), ("pins.list", {"items": []})):
         assert await api(mailbox, method) == {"ok": True, **empty}
 
@@ -218,7 +222,7 @@ async def test_an_uploaded_image_is_a_message_with_its_type(mailbox: Mailbox) ->
     await mailbox.add("person", person="Ada", text="Draw")
     opened = await api(mailbox, "conversations.open", users=ADA)
     upload = await api(mailbox, "files.getUploadURLExternal", filename="a.png", length="3")
-    path = upload["upload_url"].removeprefix(f"{mailbox.url}/")
+    path = upload["upload_url"].removeprefix("https://")
     assert (await reply(mailbox, path, body=b"png")).status == 200
     files = json.dumps([{"id": upload["file_id"], "title": "A drawing"}])
     form = {"files": files, "channel_id": opened["channel"]["id"], "initial_comment": "There"}
@@ -275,5 +279,4 @@ async def test_the_agent_connects_once_with_each_ticket(world: World, mailbox: M
 
 def test_the_section_in_openclaws_configuration_shows_that_it_is_local() -> None:
     fields = SLACK.fields("http://relay.local:2470/messengers/slack/i", "secret")
-    assert fields.pop("env") == {"SLACK_API_URL": "http://relay.local:2470/messengers/slack/i/api/"}
     assert is_local(to_openclaw_config(CHANNELS["slack"], fields))

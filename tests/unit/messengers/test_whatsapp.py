@@ -12,9 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.messengers.mailbox import MessageKind
 from chowder_local.messengers.stand_in import Call, parse_object
-from chowder_local.messengers.whatsapp import LOOPBACK, Whatsapp
+from chowder_local.messengers.whatsapp import Whatsapp, account_key
 from chowder_local.openclaw.channel_table import is_local
-from chowder_local.openclaw.config.edits import check_reserved, without_reserved
 
 if TYPE_CHECKING:
     from chowder_local.messengers.mailbox import Mailbox
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 WHATSAPP = Whatsapp()
 ADA = WHATSAPP.sender("Ada").removeprefix("+")
-SET_BY_US = {"env": {"vars": {"OPENCLAW_WHATSAPP_WEB_SOCKET_URL": LOOPBACK}}}
 
 
 @pytest.fixture
@@ -34,7 +32,7 @@ async def mailbox(world: World) -> Mailbox:
 async def reply(mailbox: Mailbox, method: str, path: str, content: Any = None) -> Reply:
     path, _, query = path.partition("?")
     parameters = dict(each.split("=") for each in query.split("&") if each)
-    headers = {"authorization": f"Bearer {mailbox.secret}"}
+    headers = {"authorization": f"Bearer {account_key(mailbox.secret)}"}
     body = b"" if content is None else json.dumps(content).encode()
     call = Call(method, path, parameters, headers, parse_object(body), body)
     return await WHATSAPP.reply(call, mailbox)
@@ -112,7 +110,9 @@ def test_an_agents_account_is_always_the_same() -> None:
     files = WHATSAPP.fields("http://relay.local:1/", "secret")["files"]
     assert files == WHATSAPP.fields("http://relay.local:1/", "secret")["files"]
     (content,) = files.values()
-    noise = json.loads(content)["noiseKey"]
+    account = json.loads(content)
+    assert account["advSecretKey"] == account_key("secret")
+    noise = account["noiseKey"]
     private, public = (base64.b64decode(noise[each]["data"]) for each in ("private", "public"))
     key = X25519PrivateKey.from_private_bytes(private)
     assert key.public_key().public_bytes_raw() == public
@@ -120,11 +120,3 @@ def test_an_agents_account_is_always_the_same() -> None:
 
 def test_its_section_marks_the_agent_as_connected_to_this_machine() -> None:
     assert is_local(WHATSAPP.fields("http://relay.local:1/", "secret")["accounts"])
-
-
-def test_an_agent_that_moves_keeps_the_address_that_only_the_server_sets() -> None:
-    variables = SET_BY_US["env"]["vars"]
-    other = {"env": {"vars": dict.fromkeys(variables, "ws://example.invalid")}}
-    check_reserved(SET_BY_US)
-    assert without_reserved(SET_BY_US) == SET_BY_US
-    assert without_reserved(other) == {}

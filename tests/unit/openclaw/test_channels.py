@@ -33,11 +33,6 @@ def test_the_error_message_precedes_other_reasons() -> None:
     assert state(running=True, connected=True, lastError="once").reason is None
 
 
-def test_a_channel_that_needs_a_newer_image_says_so() -> None:
-    reason = state(lastError="fetch failed | connect ECONNREFUSED 127.0.0.1:2470").reason
-    assert "Run `chowder-local image build`" in (reason or "")
-
-
 @pytest.mark.parametrize(
     ("account", "is_refused", "has_failed"),
     [
