@@ -121,8 +121,10 @@ def test_people_talk_to_an_agent_in_a_messenger(
     channel.disconnect()
 
 
-def test_an_agent_reacts_to_a_persons_message(api: Api, patient: str) -> None:
-    channel = LocalChannel(api, patient, "signal")
+@pytest.mark.parametrize("name", ["signal", "discord"])
+def test_an_agent_reacts_to_a_persons_message(api: Api, patient: str, name: str) -> None:
+    # Discord's plugin does it by a call of the gateway.
+    channel = LocalChannel(api, patient, name)
     channel.connect_offline()
     channel.script({"match": {"equals": "Agreed?"}, "reply": [REACT, "Agreed."]})
     assert channel.answers("Ada", "Agreed?", approve=True) == ["Agreed."]
