@@ -54,8 +54,8 @@ PAIR_TIMEOUT_S = 120.0
 """A pairing starts OpenClaw's command line, which took over 60 s at a load of 14 on two cores."""
 OFFLINE = "offline"
 """The member, or the value of a credential, that connects a channel to the local messenger."""
-GROUP_POLICY = "groupPolicy"
-"""Of a local messenger's fields, the one that a client may give."""
+DEFAULTS = {"groupPolicy", "streaming"}
+"""Of a local messenger's fields, under OpenClaw's names, those that a client may give."""
 FILES = "files"
 """Of a local messenger's fields: files of the agent's state, with their paths."""
 APPROVE = "pairing.approve"
@@ -270,8 +270,8 @@ class Channels:
         if is_offline or OFFLINE in rest.values():
             given = {name: value for name, value in rest.items() if value != OFFLINE}
             ours, theirs = (to_openclaw_config(channel, each) for each in (local, given))
-            policy = {name: theirs[name] for name in theirs if name == GROUP_POLICY}
-            return {**theirs, **ours, **policy}, files
+            chosen = {name: theirs[name] for name in theirs if name in DEFAULTS}
+            return {**theirs, **ours, **chosen}, files
         if is_local(configured) and (rest or OFFLINE in fields):
             # A real messenger has its own address.
             return {**dict.fromkeys(local), **rest}, {}

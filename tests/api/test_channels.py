@@ -558,6 +558,19 @@ async def test_channels_are_offline_if_the_server_is_set_so(tmp_path: Path) -> N
     assert (real["botToken"], "apiRoot" in real, "offline" in real) == ("123:real", False, False)
 
 
+async def test_an_answer_in_teams_comes_at_once_unless_a_client_wants_it_in_parts(
+    http: Api, path: str
+) -> None:
+    set_states(http.world, "msteams", UP)
+    parts = {"streaming": {"mode": "partial"}}
+    for given in ({}, parts):
+        config = {"offline": True, **given}
+        answer = await http.post(f"{path}/msteams/connect", json={"config": config})
+        assert answer.status_code == 200, answer.text
+    ours, theirs = (each["channels"]["msteams"]["streaming"] for each in patches(http.world))
+    assert (ours, theirs) == ({"mode": "block"}, parts["streaming"])
+
+
 async def test_real_credentials_are_needed_to_leave_the_local_messenger(
     http: Api, path: str
 ) -> None:
