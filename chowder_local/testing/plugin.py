@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from chowder_local.testing.replies import Replies
     from chowder_local.testing.servers import Server
     from chowder_local.trials.run import Trial, TrialsReport
+    from chowder_local.trials.spending import Spending
 
 __tracebackhide__ = True
 
@@ -81,6 +82,8 @@ IS_NAMED = pytest.StashKey[bool]()
 TRIALS_REPORT = pytest.StashKey["TrialsReport"]()
 """What the trials of a test have come to."""
 START_TIME = pytest.StashKey[datetime]()
+SPENT_BEFORE = pytest.StashKey["Spending"]()
+"""What the organization had taken before a test."""
 BOOT_S = 3.0
 """An agent that takes longer to run was booted, and had no warm sandbox."""
 HAS_FAILED = pytest.StashKey[bool]()
@@ -119,6 +122,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SEED",
         help="Seed of all trials, to repeat those of a run, which has printed it.",
     )
+    group.addoption(
+        "--chowder-baseline",
+        metavar="FILE",
+        help="Compare pass rates, cost, tokens, turns and durations with those of a file, and fail "
+        "if something became significantly worse. The first run writes the file.",
+    )
+    group.addoption(
+        "--chowder-report",
+        metavar="DIR",
+        help="Write a summary, the transcripts of tests and a report for GitLab to this folder.",
+    )
+    group.addoption(
+        "--chowder-update",
+        action="store_true",
+        help="Write the baseline of the tests that run.",
+    )
 
 
 def _usd(text: str) -> float:
@@ -151,6 +170,23 @@ def pytest_configure(config: pytest.Config) -> None:
         "body runs up to so often, each time on forks of the agents that are its arguments, until "
         "it is certain whether the share at_least passes. isolation='session': on the same agent, "
         "in a new chowder_session.",
+    )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Collects what tests come to, in the process that reports, if anybody reads it."""
+    config = session.config
+    if _reports_facts(config) and not hasattr(config, "workerinput"):
+        from chowder_local.testing.run_report import RunReport
+
+        config.pluginmanager.register(RunReport(config, environment()), "chowder-run-report")
+
+
+def _reports_facts(config: pytest.Config) -> bool:
+    """Whether anybody reads what tests came to, which takes calls to find out."""
+    options = ("--chowder-baseline", "--chowder-report", "xmlpath")
+    return any(config.getoption(each, None) for each in options) or bool(
+        environment().get("GITHUB_STEP_SUMMARY")
     )
 
 
@@ -412,6 +448,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Keeps the start time of a test, also if the test is run again."""
     item.stash[START_TIME], item.stash[HAS_FAILED] = datetime.now(UTC), False
+    organization = item.config.stash.get(ORGANIZATION, None)
+    if organization is not None and _reports_facts(item.config):
+        from chowder_local.trials.spending import total
+
+        item.stash[SPENT_BEFORE] = total(organization.client)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -463,16 +504,16 @@ def pytest_runtest_makereport(
                 (f"trial {each.number}: {title}", text) for title, text in each.sections
             ]
     names = _fixtures(item)
-    if not report.failed or not any(each.startswith("chowder_") for each in names):
+    if not any(each.startswith("chowder_") for each in names):
+        return report
+    if organization is not None and call.when == "call" and not report.skipped:
+        _add_facts(item, organization, report)
+    if not report.failed:
         return report
     item.stash[HAS_FAILED] = True
     from chowder_local.core.errors import ChowderError
 
-    for instance in organization.instances if organization is not None else ():
-        try:
-            report.sections += instance.report(item.stash[START_TIME])
-        except ChowderError as problem:
-            report.sections.append((f"report of {instance.name}", f"incomplete: {problem}"))
+    report.sections += _sections(item, organization)
     if RECORDING in names and NEW_RECORDING not in item.stash:
         replay = item.stash.get(REPLAY, None)
         try:
@@ -483,6 +524,62 @@ def pytest_runtest_makereport(
         text = "It was replayed. Record again with" if is_replayed else "Record with"
         report.sections.append(("recording", f"{text}: {_command_to_record(item)}"))
     return report
+
+
+def _sections(
+    item: pytest.Item, organization: LiveOrganization | None
+) -> Iterator[tuple[str, str]]:
+    """Titles and texts of what a test's instances did in it."""
+    from chowder_local.core.errors import ChowderError
+
+    for instance in organization.instances if organization is not None else ():
+        try:
+            yield from instance.report(item.stash[START_TIME])
+        except ChowderError as problem:
+            yield f"report of {instance.name}", f"incomplete: {problem}"
+
+
+def _add_facts(
+    item: pytest.Item, organization: LiveOrganization, report: pytest.TestReport
+) -> None:
+    """Adds what a test came to, for the baseline, CI and JUnit's XML."""
+    if not _reports_facts(item.config):
+        return
+    from chowder_local.core.errors import ChowderError
+    from chowder_local.testing.run_report import (
+        facts_of_test,
+        facts_of_trials,
+        properties,
+        spent_in_test,
+    )
+
+    trials = item.stash.get(TRIALS_REPORT, None)
+    try:
+        if trials is not None:
+            facts = facts_of_trials(trials)
+        else:
+            before: Spending | None = item.stash.get(SPENT_BEFORE, None)
+            spent = spent_in_test(organization, before, item.stash[START_TIME])
+            facts = facts_of_test(spent, report.duration, has_passed=report.passed)
+    except ChowderError as problem:
+        # The test's own outcome counts.
+        warnings.warn(f"What {item.nodeid} took is unknown: {problem}", stacklevel=1)
+        return
+    own = properties(facts)
+    item.user_properties += own
+    report.user_properties += own
+    sections: list[tuple[str, str]] = []
+    if trials is not None:
+        # The first that did not pass are in the report itself.
+        others = [each for each in trials.results if each not in trials.shown()]
+        sections = [
+            (f"trial {each.number}: {title}", text)
+            for each in others
+            for title, text in each.sections
+        ]
+    elif report.passed and item.config.getoption("--chowder-report"):
+        sections = list(_sections(item, organization))
+    vars(report)["chowder_facts"] = facts | {"sections": sections}
 
 
 def _fixtures(item: pytest.Item) -> Sequence[str]:

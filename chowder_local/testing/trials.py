@@ -29,7 +29,7 @@ from chowder_local.trials.spending import Spending, refusal, spending
 from chowder_local.trials.statistics import Plan, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from chowder_local.testing.live import LiveOrganization
     from chowder_local.trials.run import Trial, TrialsReport
@@ -72,6 +72,36 @@ class _TrialState:
     def spent(self) -> Spending:
         parts = (spending(each.client, each.id, self.since, self.session) for each in self.agents)
         return sum(parts, Spending())
+
+    def sections(self) -> list[tuple[str, str]]:
+        """Titles and texts of what its agents did, for a report."""
+        sections: list[tuple[str, str]] = []
+        for agent in self.agents:
+            try:
+                sections += agent.report(self.since)
+            except ChowderError as problem:
+                sections.append((f"report of {agent.name}", f"incomplete: {problem}"))
+        return sections
+
+    def result(
+        self,
+        outcome: Outcome,
+        reason: str,
+        sections: Sequence[tuple[str, str]],
+        *,
+        is_last: bool = False,
+    ) -> TrialResult:
+        took_s = time.monotonic() - self.began
+        return TrialResult(
+            self.trial.number,
+            self.trial.seed,
+            outcome,
+            reason,
+            sections,
+            self.spent(),
+            took_s,
+            is_last,
+        )
 
     def _own(self, name: str, value: Any) -> Any:
         if isinstance(value, LiveInstance):
@@ -137,10 +167,9 @@ class MarkedTest:
                 raise
             except (Exception, pytest.fail.Exception) as raised:  # noqa: BLE001 - any fails the trial
                 return self._failed(state, raised)
-            took_s = time.monotonic() - state.began
-            return TrialResult(
-                trial.number, trial.seed, Outcome.PASSED, spent=state.spent(), took_s=took_s
-            )
+            is_reported = self.item.config.getoption("--chowder-report") is not None
+            sections = state.sections() if is_reported else []
+            return state.result(Outcome.PASSED, "", sections)
 
     def _call(self, arguments: Mapping[str, Any]) -> Any:
         body = self.body
@@ -164,22 +193,7 @@ class MarkedTest:
             # What follows from a message that no rule matched does not tell.
             problems = (next(each.replies.problems(), None) for each in state.agents)
             reason = next(filter(None, problems), reason)
-        sections: list[tuple[str, str]] = []
-        for agent in state.agents:
-            try:
-                sections += agent.report(state.since)
-            except ChowderError as problem:
-                sections.append((f"report of {agent.name}", f"incomplete: {problem}"))
-        return TrialResult(
-            state.trial.number,
-            state.trial.seed,
-            outcome,
-            reason,
-            sections,
-            state.spent(),
-            time.monotonic() - state.began,
-            is_last,
-        )
+        return state.result(outcome, reason, state.sections(), is_last=is_last)
 
 
 def check_marker(item: pytest.Function, marker: pytest.Mark) -> None:

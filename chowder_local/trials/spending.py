@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chowder_local.client import Client
+    from chowder_local.client.transport import Json
 
 MAX_TRACES = 1_000
 MAX_READ_TURNS = 20
@@ -45,6 +46,11 @@ class Spending:
         return "unknown, as a price is" if self.cost_usd is None else f"{self.cost_usd:.4f} USD"
 
 
+def total(client: Client) -> Spending:
+    """What all model calls of the organization took so far."""
+    return _spending_of(client.usage()["totals"])
+
+
 def spending(
     client: Client, instance_id: str, since: datetime, session: str | None = None
 ) -> Spending:
@@ -59,17 +65,13 @@ def spending(
         if datetime.fromisoformat(each["at"]) >= since
         and (session is None or each["session"] == session)
     ]
-    parts = (
-        Spending(each["cost_usd"], each["input_tokens"] + each["output_tokens"], each["calls"])
-        for each in rows
-    )
     tools = (
         step["name"]
         for each in reversed(turns[:MAX_READ_TURNS])
         for step in client.trace(instance_id, each["id"])["steps"]
         if step["kind"] == "tool"
     )
-    return replace(sum(parts, Spending()), turns=len(turns), tools=tuple(tools))
+    return replace(sum(map(_spending_of, rows), Spending()), turns=len(turns), tools=tuple(tools))
 
 
 def refusal(
@@ -87,7 +89,11 @@ def refusal(
             continue
         refused_at = budget["refused_at"] and datetime.fromisoformat(budget["refused_at"])
         if refused_at and refused_at >= since:
-            usage = client.usage()["totals"]
-            so_far = Spending(usage["cost_usd"]).cost
+            so_far = total(client).cost
             return f"{budget['message']} Cost of the run so far: {so_far}.", instance_id is None
     return None
+
+
+def _spending_of(usage: Json) -> Spending:
+    tokens = usage["input_tokens"] + usage["output_tokens"]
+    return Spending(usage["cost_usd"], tokens, usage["calls"])

@@ -167,3 +167,57 @@ def test_the_command_runs_the_cases_of_a_file_and_fails_if_one_does(
     assert sorted(new.values()) == ["desk", "taught"]
     for each in new:
         quick_api.delete(f"instances/{each}")
+
+
+MEASURED = """
+import os
+import pytest
+
+@pytest.mark.chowder_trials(8, at_least=0.75)
+def test_measured(taught):
+    for _ in range(int(os.environ["ASKS"])):
+        taught.say("ask your model: hi")
+
+def test_once(taught):
+    taught.say("ask your model: hi")
+"""
+
+
+def test_a_run_fails_for_what_became_significantly_worse_and_says_so_where_ci_shows_it(
+    quick_server: ServerProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "test_mine.py").write_text(TAUGHT + MEASURED)
+    options = ("--chowder-baseline", "baseline.json", "-pno:randomly")
+    first = run(tmp_path, quick_server, *options, ASKS="1")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "The baseline of 2 tests is written to baseline.json." in first.stdout
+    kept = (tmp_path / "baseline.json").read_text()
+    actions = {
+        "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+        "GITHUB_SERVER_URL": "https://github.example", "GITHUB_REPOSITORY": "a/b",
+        "GITHUB_RUN_ID": "7", "GITHUB_WORKSPACE": str(tmp_path.parent),
+    }  # fmt: skip
+    more = ("--chowder-report", "out", "--junitxml", "report.xml", "-n", "1")
+    worse = run(tmp_path, quick_server, *options, *more, ASKS="3", **actions)
+    assert "2 passed" in worse.stdout, worse.stdout + worse.stderr
+    assert worse.returncode == 1
+    assert "test_mine.py::test_measured: model calls worse: 1 before, 3 now (p = " in worse.stdout
+    line = (TAUGHT + MEASURED).splitlines().index("def test_measured(taught):")
+    place = f"::error file={tmp_path.name}/test_mine.py,line={line},title=Worse than the baseline"
+    assert f"{place}%3A model calls::test_mine.py" in worse.stdout
+    summary = (tmp_path / "summary.md").read_text()
+    assert summary == (tmp_path / "out/summary.md").read_text()
+    assert "| ✅ | `test_mine.py::test_measured` | 6 of 6 | 18 turns, 18 model calls |" in summary
+    assert "🔴 worse: model calls" in summary
+    assert "[artifact](https://github.example/a/b/actions/runs/7#artifacts)" in summary
+    of_trials, of_other = sorted((tmp_path / "out/transcripts").iterdir())
+    assert "## trial 6: model calls of test_measured 6" in of_trials.read_text()
+    assert "## model calls of taught" in of_other.read_text()
+    found = json.loads((tmp_path / "out/gitlab-code-quality.json").read_text())
+    assert {each["location"]["lines"]["begin"] for each in found} == {line}
+    xml = (tmp_path / "report.xml").read_text()
+    assert '<property name="chowder.model_calls" value="18" />' in xml
+    assert (tmp_path / "baseline.json").read_text() == kept
+    again = run(tmp_path, quick_server, *options, "--chowder-update", ASKS="3")
+    assert again.returncode == 1
+    assert (tmp_path / "baseline.json").read_text() != kept
