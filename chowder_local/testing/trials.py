@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.sandboxes import BootFailed
 from chowder_local.testing.live import LiveInstance
 from chowder_local.testing.state_fixtures import delete
 from chowder_local.trials.run import (
+    NO_FORK,
     Outcome,
     TrialResult,
     how_many_at_once,
@@ -154,7 +156,10 @@ class MarkedTest:
     def _make(self, trial: Trial, shared: Mapping[str, Any]) -> TrialResult:
         state = _TrialState(trial, self.item, self.isolation == FORK)
         with state.exits:
-            arguments = state.arguments(shared)
+            try:
+                arguments = state.arguments(shared)
+            except BootFailed as failed:
+                return state.result(Outcome.UNDECIDED, f"{NO_FORK}: {failed}", [])
             try:
                 result = self._call(arguments)
                 if inspect.iscoroutine(result):

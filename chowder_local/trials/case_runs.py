@@ -12,8 +12,15 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.process import ApiRefused
+from chowder_local.core.errors.sandboxes import BootFailed
 from chowder_local.trials.cases import Evidence, NoJudgement
-from chowder_local.trials.run import Outcome, TrialResult, how_many_at_once, run_trials
+from chowder_local.trials.run import (
+    NO_FORK,
+    Outcome,
+    TrialResult,
+    how_many_at_once,
+    run_trials,
+)
 from chowder_local.trials.spending import refusal, spending
 
 if TYPE_CHECKING:
@@ -64,12 +71,16 @@ class CaseRunner:
         with ExitStack() as exits:
             instance_id = fork(f"{case.name[:NAME_LENGTH]} {trial.number}")["id"]
             exits.callback(client.delete, instance_id)
-            client.wait_until_running(instance_id)
-            client.set_clock(instance_id, seed=trial.seed)
-            if case.budget is not None:
-                limits = case.budget.model_dump(exclude_none=True)
-                client.set_budget(instance_id=instance_id, **limits)
-            outcome, reason, is_last = self._outcome(case, instance_id, since)
+            try:
+                client.wait_until_running(instance_id)
+            except BootFailed as problem:
+                outcome, reason, is_last = Outcome.UNDECIDED, f"{NO_FORK}: {problem}", False
+            else:
+                client.set_clock(instance_id, seed=trial.seed)
+                if case.budget is not None:
+                    limits = case.budget.model_dump(exclude_none=True)
+                    client.set_budget(instance_id=instance_id, **limits)
+                outcome, reason, is_last = self._outcome(case, instance_id, since)
             return TrialResult(
                 trial.number,
                 trial.seed,
@@ -90,7 +101,7 @@ class CaseRunner:
             if ended is None:
                 return Outcome.FAILED, str(refused), False
             return Outcome.UNDECIDED, *ended
-        except NoJudgement as problem:
+        except (BootFailed, NoJudgement) as problem:
             return Outcome.UNDECIDED, str(problem), False
         return Outcome.FAILED if problems else Outcome.PASSED, "; ".join(problems), False
 

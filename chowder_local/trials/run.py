@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_AT_ONCE = 8
 SHOWN_FAILURES = 3
+NO_FORK = "its fork did not start"
 SEED_BITS = 32
 
 
@@ -32,7 +33,7 @@ class Outcome(StrEnum):
     PASSED = auto()
     FAILED = auto()
     UNDECIDED = auto()
-    """It has no outcome of its own, as a budget ended it."""
+    """It has no outcome of its own: a budget ended it, or its fork did not start."""
 
 
 @dataclass(frozen=True)

@@ -335,7 +335,15 @@ class Organization {
   /** How a trial ends, and what it took. */
   async #trial(origin, isForking, { number, seed, random }, body) {
     const since = new Date();
-    const agent = isForking ? await origin.fork(`trial ${number} of ${origin.name}`.slice(0, 128)) : origin;
+    let agent = origin;
+    try {
+      if (isForking) agent = await origin.fork(`trial ${number} of ${origin.name}`.slice(0, 128));
+    } catch (problem) {
+      if (!(problem instanceof ChowderError)) throw problem;
+      const failure = new Error(`its fork did not start: ${problem.message}`);
+      const spent = { costUsd: 0, tokens: 0, modelCalls: 0, turns: 0 };
+      return { outcome: "undecided", failure, report: "", spent };
+    }
     const session = this.session();
     const ended = async (rest) => ({ ...rest, spent: await agent.spent(since, isForking ? undefined : session) });
     try {

@@ -108,3 +108,55 @@ def test_a_marker_with_other_arguments_is_refused_with_those_it_takes(
     said = run(tmp_path, None)
     assert said.returncode == 4
     assert "test_mine.py::test_it: write the marker as chowder_re" in said.stdout + said.stderr
+
+
+UNSTARTED = """
+import pytest
+from chowder_local.core.errors.sandboxes import BootFailed
+from chowder_local.testing import live
+from chowder_local.testing.plugin import ORGANIZATION
+
+class Client:
+    base_url = "http://127.0.0.1:1/v1"
+
+    def create_instance(self, name):
+        return {"id": "original", "name": name}
+
+    def fork(self, instance_id, name):
+        return {"id": "fork", "name": name}
+
+    def wait_until_running(self, instance_id, on_status):
+        if instance_id == "fork":
+            raise BootFailed("No memory is left.")
+        return {"id": instance_id, "name": "test", "created_at": "2026-11-30T00:00:00Z"}
+
+    def instance(self, instance_id):
+        return {"id": instance_id, "name": "test"}
+
+    def model_calls(self, instance_id):
+        return []
+
+    def health(self):
+        return {"places": None, "instances": {}, "hibernated": 0, "pool": {"size": 2}}
+
+@pytest.fixture(scope="session")
+def chowder_organization(request):
+    organization = live.LiveOrganization(Client(), "key")
+    request.config.stash[ORGANIZATION] = organization
+    return organization
+
+@pytest.fixture
+def desk(chowder_organization):
+    return chowder_organization.create_instance()
+
+@pytest.mark.chowder_trials(3)
+def test_it(desk):
+    raise AssertionError("no trial begins")
+"""
+
+
+def test_trials_whose_forks_do_not_start_are_undecided(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(UNSTARTED)
+    done = run(tmp_path, None)
+    assert "undecided: its fork did not start: No memory is left." in done.stdout, done.stdout
+    assert "3 undecided. At least 1 should pass. No trial has an outcome." in done.stdout
