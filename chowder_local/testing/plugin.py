@@ -23,6 +23,7 @@ from chowder_local.testing.state_fixtures import (  # noqa: F401 - pytest finds 
     chowder_clock,
     chowder_faults,
     chowder_fork,
+    chowder_golden,
     chowder_hold,
     chowder_inbox,
     chowder_job,
@@ -136,7 +137,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--chowder-update",
         action="store_true",
-        help="Write the baseline of the tests that run.",
+        help="Write the baseline and the golden transcripts of the tests that run.",
     )
 
 

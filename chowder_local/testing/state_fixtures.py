@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     )
 
 __tracebackhide__ = True
+
+GOLDEN = "golden"
+MAX_TURNS = 1_000
 
 # Every run of pytest imports this module if the package is installed, so slow imports are inside
 # functions.
@@ -232,6 +236,41 @@ def _seed(
         each["name"]: known.get(each["id"]) or organization.adopt(each["id"])
         for each in result["instances"]
     }
+
+
+@pytest.fixture
+def chowder_golden(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """A function that compares a conversation with the golden transcript of a name.
+
+    `chowder_golden("greeting", instance, session)` compares with `golden/greeting.txt` beside the
+    test file; ids, times and paths do not count. The instance is `chowder_instance` if it is left
+    out, and the session the main one. With `--chowder-update` it writes the file.
+    """
+
+    def compare(
+        name: str, instance: LiveInstance | None = None, session: str | None = None
+    ) -> None:
+        __tracebackhide__ = True
+        from chowder_local.trials.golden import difference, render
+
+        agent = instance or request.getfixturevalue("chowder_instance")
+        with errors_fail_the_test():
+            found = render(agent.client.transcript(agent.id, session, limit=MAX_TURNS)["turns"])
+        file = request.path.parent / GOLDEN / f"{name}.txt"
+        command = f"pytest --chowder-update {shlex.quote(request.node.nodeid)}"
+        if request.config.getoption("--chowder-update"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(found, "utf-8")
+        elif not file.exists():
+            pytest.fail(f"There is no golden transcript {file}. Write it with: {command}")
+        elif (expected := file.read_text("utf-8")) != found:
+            changes = difference(expected, found)
+            pytest.fail(
+                f"The conversation differs from {file}:\n{changes}\n"
+                f"If it is right as it is, write it with: {command}"
+            )
+
+    return compare
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ anything are left out of it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any, Self
 
@@ -61,7 +61,7 @@ class Change:
     before: float
     now: float
     p: float
-    """How likely a change so far to the worse, or further, is by chance."""
+    """How likely a change so far in its direction, or further, is by chance."""
     is_worse: bool = False
     is_better: bool = False
 
@@ -113,14 +113,13 @@ def compare(before: Mapping[str, Measures], now: Mapping[str, Measures]) -> list
     ]
     worse = _significant([p for _, p, _, can_tell in compared if can_tell])
     better = _significant([p for _, _, p, can_tell in compared if can_tell])
-    return [
-        Change(
-            each.test, each.measure, each.before, each.now, p_worse,
-            is_worse=can_tell and p_worse <= worse,
-            is_better=can_tell and p_better <= better,
-        )
-        for each, p_worse, p_better, can_tell in compared
-    ]  # fmt: skip
+    changes = []
+    for each, p_worse, p_better, can_tell in compared:
+        is_better = can_tell and p_better <= better
+        is_worse = can_tell and p_worse <= worse
+        p = p_better if is_better else p_worse
+        changes.append(replace(each, p=p, is_worse=is_worse, is_better=is_better))
+    return changes
 
 
 def _changes(
