@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 MAX_PATTERN = 1_000
 MAX_ALLOWED = 1_000
 
+# Not the enumerations: clients in Go have one name for each value of all of them.
 AskField = Annotated[
-    Ask,
+    Literal["off", "on_miss", "always"],
     Field(
         description="`always`: before each command; `on_miss`: before those that the `allowlist` "
         "does not have, if `security` is `allowlist`; `off`: never.",
@@ -25,7 +26,7 @@ AskField = Annotated[
     ),
 ]
 SecurityField = Annotated[
-    Security,
+    Literal["deny", "allowlist", "full"],
     Field(
         description="`full`: any command may run; `allowlist`: those of the `allowlist`, and those "
         "that somebody allows; `deny`: none.",
@@ -33,7 +34,7 @@ SecurityField = Annotated[
     ),
 ]
 FallbackField = Annotated[
-    Security,
+    Literal["deny", "allowlist", "full"],
     Field(description="What may run of the commands about which nobody decides in time."),
 ]
 
@@ -120,8 +121,10 @@ class ApprovalPolicyChange(BaseModel):
 
     def words(self) -> dict[str, Ask | Security]:
         """What is given besides the list, by OpenClaw's names."""
-        named = {"ask": self.ask, "security": self.security, "askFallback": self.ask_fallback}
-        return {name: each for name, each in named.items() if each is not None}
+        ask = {} if self.ask is None else {"ask": Ask(self.ask)}
+        levels = {"security": self.security, "askFallback": self.ask_fallback}
+        given = {name: Security(each) for name, each in levels.items() if each is not None}
+        return {**ask, **given}
 
     def allowed(self) -> list[AllowedCommand] | None:
         """The list, if it is given."""

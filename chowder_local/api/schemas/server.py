@@ -79,6 +79,9 @@ class ServerEvent(BaseModel):
     tokens: int | None = None
     model_calls: int | None = None
     limit: str | None = None
+    approval_id: str | None = None
+    command: str | None = None
+    decision: str | None = None
 
 
 class EngineHealth(BaseModel):

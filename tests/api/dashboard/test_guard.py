@@ -68,7 +68,7 @@ async def addresses(visitor: Visitor) -> dict[str, str]:
         "instance_id": agent.id, "model_call_id": call.id, "token": "none", "key_id": key.id,
         "job_id": "j-1", "fault_id": fault.id, "position": "1", "channel": "telegram",
         "path": "tutorial.md", "snapshot_id": (await services.snapshots.take(agent)).id,
-        "number": "1", "code": "ABCD", "item_id": "t-1",
+        "number": "1", "code": "ABCD", "item_id": "t-1", "approval_id": "a-1",
     }  # fmt: skip
     return {name(page): page.path.replace(":path}", "}").format(**places) for page in PAGES}
 
