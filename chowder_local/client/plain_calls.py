@@ -568,7 +568,10 @@ class PlainCalls(Transport):
         return self._call("POST", "/local/reset", timeout=self._turn_timeout)
 
     def reset_session(self, instance_id: str, session_id: str) -> None:
-        """Ends what runs in the session, and makes the agent forget the conversation."""
+        """Ends what runs in the session, and makes the agent forget the conversation.
+
+        The transcript still has it.
+        """
         self._call("POST",
                 f"/local/instances/{segment(instance_id)}/sessions/{segment(session_id)}/reset",
                 timeout=self._turn_timeout)

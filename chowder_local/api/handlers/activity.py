@@ -65,7 +65,10 @@ async def cancel_activity_item(request: Request) -> CancelledView:
 
 
 async def reset_session(request: Request) -> None:
-    """Ends what runs in the session, and makes the agent forget the conversation."""
+    """Ends what runs in the session, and makes the agent forget the conversation.
+
+    The transcript still has it.
+    """
     agent = await running_instance_of(request)
     await services(request).session_control.reset(agent, session_of(request))
 
