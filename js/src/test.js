@@ -164,7 +164,8 @@ class Organization {
     });
     await this.client.call("setBreakpoint", { path, body: { match, once } });
     const wait = async ({ timeoutMs = WAIT_MS } = {}) => {
-      for (const until = Date.now() + timeoutMs, left; (left = until - Date.now()) > 0; ) {
+      const until = Date.now() + timeoutMs;
+      for (let left; (left = until - Date.now()) > 0; ) {
         const [first] = await held(Math.min(left / 1000, LONGEST_WAIT_S));
         if (!first) continue;
         const { id, request } = await this.client.call("getModelCall", { path: { model_call_id: first.id } });
