@@ -33,6 +33,7 @@ from chowder_local.engine.swarm.tunnel import Listeners
 from chowder_local.engine.swarm.worker import PORT, Worker
 from tests.e2e.api import Api, text_of
 from tests.e2e.containers import inside
+from tests.e2e.copies import local
 from tests.e2e.registry import Registry
 from tests.e2e.three_nodes import BRIDGE_ADDRESS, SERVER, WORKER, NodeEngine, ThreeNodes
 from tests.e2e.waiting import eventually
@@ -303,6 +304,28 @@ def test_a_machine_that_dies_takes_its_agents_along_and_brings_each_back_once(
     eventually(lambda: _says(api, doomed, "Are you back?"), "the agent answers again", 180)
     assert "Are you back?" in api.say(doomed, "Do you remember?")
     deployed.sandbox(doomed)
+
+
+@pytest.mark.occasional
+def test_model_calls_of_an_agent_on_another_machine_are_held_and_limited(
+    deployed: Deployed, first: str
+) -> None:
+    api, path = deployed.api, f"instances/{first}"
+    local(api, "PUT", f"{path}/breakpoint", json={"match": {"text": "held"}, "once": True})
+    with ThreadPoolExecutor() as pool:
+        sent = pool.submit(api.say, first, "Are you held?")
+        query = {"instance_id": first, "wait_s": 25}
+        held = partial(local, api, "GET", "held-calls", params=query)
+        (call,) = eventually(lambda: held().json(), "a call is held")
+        assert "Are you held?" in str(local(api, "GET", f"model-calls/{call['id']}").json())
+        local(api, "POST", f"held-calls/{call['id']}/resume", json={"reply": "I was."})
+        assert sent.result() == "I was."
+    local(api, "PUT", f"{path}/budget", json={"model_calls": 1, "per": "total"})
+    assert api.say(first, "One more.")
+    refused = api.message(first, "Another one.")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (402, "budget_exceeded")
+    local(api, "DELETE", f"{path}/budget")
+    assert api.say(first, "And now?")
 
 
 @pytest.mark.occasional
