@@ -89,6 +89,8 @@ def test_the_variables_of_clients_are_no_settings() -> None:
         ("BOOT_TIMEOUT_S", "-1"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
+        ("BUDGET_USD", "nan"),
+        ("BUDGET_USD", "1e10"),
     ],
 )
 def test_an_invalid_value_is_refused_with_its_name(name: str, value: str) -> None:

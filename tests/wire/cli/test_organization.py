@@ -98,3 +98,11 @@ def test_a_budget_is_set_shown_and_removed(serve: Serve, capsys: Output) -> None
     assert "2026-05-04 00:00, until 2026-05-05 00:00 (UTC)" in shown
     assert run(["budget", "rm"], env) == 0
     assert requests[-1][0] == f"DELETE {path}"
+
+
+@pytest.mark.parametrize("usd", ["nan", "inf", "-1", "1e10"])
+def test_a_budget_is_an_amount_of_usd(serve: Serve, capsys: Output, usd: str) -> None:
+    env, requests = serve({})
+    assert run(["budget", "set", "--usd", usd], env) == 2
+    assert "Invalid value for '--usd'" in capsys.readouterr().err
+    assert requests == []

@@ -169,8 +169,16 @@ def test_a_detached_server_gets_the_options_as_variables(
 
 @pytest.mark.usefixtures("has_image")
 @pytest.mark.parametrize("has_budget", [False, True])
+@pytest.mark.parametrize(
+    "keys",
+    [{"OPENAI_API_KEY": "x"}, {"CHOWDER_PROVIDERS": "lab=http://lab.test/v1", "LAB_API_KEY": "x"}],
+)
 def test_a_real_key_without_a_budget_is_said_in_a_line(
-    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch, has_budget: bool
+    serve: Serve,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+    has_budget: bool,
+    keys: dict[str, str],
 ) -> None:
     shown = {"usd": 5} if has_budget else (404, {"detail": "There is no budget."})
     env, _ = serve({"GET /local/budget": shown})
@@ -181,7 +189,7 @@ def test_a_real_key_without_a_budget_is_said_in_a_line(
         return running
 
     monkeypatch.setattr(module, "start_detached", start)
-    assert run(["up", "-d"], env | {"OPENAI_API_KEY": "sk-x"}) == 0
+    assert run(["up", "-d"], env | keys) == 0
     assert ("No budget limits what model calls cost" in capsys.readouterr().err) is not has_budget
 
 
