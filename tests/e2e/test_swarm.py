@@ -254,7 +254,8 @@ def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str
         assert _inside(container, f"python3 -c '{PROBE}' {address} 2469")[0]
     assert _inside(container, f"python3 -c '{PROBE}' {RELAY_HOSTNAME} 2470") == (0, "")
     assert _inside(container, ADDRESS)[1] == ""
-    # The local messenger is behind the relay.
+    # The local messenger is behind the relay, for every channel: what plugins send to hosts of
+    # their own is led there inside the sandbox, and webhooks come as messages do.
     telegram = f"instances/{first}/channels/telegram/connect"
     connected = api.post(telegram, json={"config": {"offline": True}})
     assert connected.json()["status"] == "connected", connected.text
