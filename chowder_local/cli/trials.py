@@ -10,7 +10,7 @@ import click
 
 from chowder_local.cli.commands import find_instance, find_snapshot
 from chowder_local.cli.options import Command, output_option
-from chowder_local.cli.output import Output, note, show_list, waiting, without_controls
+from chowder_local.cli.output import Output, count_of, note, show_list, waiting, without_controls
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors import FAILURE
@@ -50,7 +50,8 @@ def trials(context: Context, output: Output, file: Path, seed: int | None) -> in
         runner = CaseRunner(client, cases, new_seed() if seed is None else seed, default)
         try:
             for case in cases.cases:
-                update(f"{case.name}: {cases.plan(case).trials} trials, at most")
+                most = count_of(cases.plan(case).trials, "trial")
+                update(f"{case.name}: {most}, at most")
                 with _forks(context, client, case, file.parent) as fork:
                     reports[case.name] = runner.run(case, fork)
         finally:

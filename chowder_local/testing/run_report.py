@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.core.errors.process import SettingsInvalid
+from chowder_local.core.wording import count_of
 from chowder_local.trials.baseline import Measures, compare, read_baseline, write_baseline
 from chowder_local.trials.spending import Spending, spending, total
 
@@ -236,12 +237,10 @@ class RunReport:
             self._env.get(f"GITHUB_{each}") for each in ("SERVER_URL", "REPOSITORY", "RUN_ID")
         )
         if not (server and repository and run):
-            return f"[{TRANSCRIPTS}]({test.transcript_file})"
+            return f"[transcript]({test.transcript_file})"
         # The address of a file in an artifact is not known before it is uploaded.
-        return (
-            f"[artifact]({server}/{repository}/actions/runs/{run}#artifacts), "
-            f"`{test.transcript_file}`"
-        )
+        run_url = f"{server}/{repository}/actions/runs/{run}#artifacts"
+        return f'[transcript]({run_url} "{test.transcript_file}")'
 
     def _write(self, folder: Path, summary: str) -> None:
         (folder / TRANSCRIPTS).mkdir(parents=True, exist_ok=True)
@@ -287,7 +286,8 @@ class RunReport:
 def _deeds(facts: Mapping[str, Any]) -> str:
     turns, calls = int(sum(facts["turns"])), int(sum(facts["model_calls"]))
     tools = ", ".join(f"{name} × {count}" for name, count in Counter(facts["tools"]).items())
-    return f"{turns} turns, {calls} model calls" + (f"; {tools}" if tools else "")
+    text = f"{count_of(turns, 'turn')}, {count_of(calls, 'model call')}"
+    return f"{text}; {tools}" if tools else text
 
 
 def _since(changes: Sequence[Change], *, is_known: bool) -> str:

@@ -209,7 +209,7 @@ def test_a_run_fails_for_what_became_significantly_worse_and_says_so_where_ci_sh
     assert summary == (tmp_path / "out/summary.md").read_text()
     assert "| ✅ | `test_mine.py::test_measured` | 6 of 6 | 18 turns, 18 model calls |" in summary
     assert "🔴 worse: model calls" in summary
-    assert "[artifact](https://github.example/a/b/actions/runs/7#artifacts)" in summary
+    assert "[transcript](https://github.example/a/b/actions/runs/7#artifacts " in summary
     of_trials, of_other = sorted((tmp_path / "out/transcripts").iterdir())
     assert "## trial 6: model calls of test_measured 6" in of_trials.read_text()
     assert "## model calls of taught" in of_other.read_text()
