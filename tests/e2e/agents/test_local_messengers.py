@@ -91,9 +91,12 @@ MESSENGERS = [
 ]
 
 
-@pytest.mark.parametrize("messenger", MESSENGERS, ids=lambda each: each.name)
+each_messenger = pytest.mark.parametrize("messenger", MESSENGERS, ids=lambda each: each.name)
+
+
+@each_messenger
 def test_people_talk_to_an_agent_in_a_messenger(
-    api: Api, patient: str, server: ServerProcess, engine: docker.DockerClient, messenger: Messenger
+    api: Api, patient: str, messenger: Messenger
 ) -> None:
     channel = LocalChannel(api, patient, messenger.name)
     channel.connect_offline()
@@ -109,11 +112,29 @@ def test_people_talk_to_an_agent_in_a_messenger(
     channel.script({"match": {"equals": "Write"}, "reply": {"text": LONG}})
     assert channel.say("Ada", "Write").split() == LONG.split()
     channel.script()
+    channel.disconnect()
 
+
+@pytest.mark.timeout(900)  # Ten channels on one agent, on a machine that does much else.
+def test_all_channels_of_an_agent_outlive_the_end_of_the_server(
+    api: Api, patient: str, server: ServerProcess
+) -> None:
+    channels = [LocalChannel(api, patient, each.name) for each in MESSENGERS]
+    for channel in channels:
+        channel.connect_offline()
     server.down()
     server.up()
-    assert "Still there?" in channel.say("Ada", "Still there?")
+    for channel in channels:
+        assert "Still there?" in channel.say("Ada", "Still there?", approve=True)
+        channel.disconnect()
 
+
+@each_messenger
+def test_credentials_that_are_real_lead_to_the_real_messenger(
+    api: Api, patient: str, engine: docker.DockerClient, messenger: Messenger
+) -> None:
+    channel = LocalChannel(api, patient, messenger.name)
+    channel.connect_offline()
     connected = channel.connect(**messenger.real)
     assert connected.status_code == (502 if messenger.is_checked else 200)
     config = config_of(container_of(engine, api, patient))
