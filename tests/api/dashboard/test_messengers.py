@@ -118,4 +118,5 @@ async def test_a_channel_is_connected_offline(visitor: Visitor, agent: Instance)
     assert "telegram is connected." in answer.text
     (change,) = patches(visitor.http.world)
     assert "/messengers/telegram/" in change["channels"]["telegram"]["apiRoot"]
+    visitor.http.world.gateway.diverts = False
     assert (await visitor.post(f"{path}/msteams/connect")).status_code == 409
