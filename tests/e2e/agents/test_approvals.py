@@ -78,7 +78,7 @@ def test_a_command_runs_once_it_is_allowed_and_not_if_it_is_denied(
     assert local(api, "GET", f"instances/{instance}/approvals").json() == []
 
 
-@pytest.mark.slow
+@pytest.mark.occasional
 def test_a_command_that_is_always_allowed_does_not_wait_again(
     api: Api, instance: str, run: Run, policy: str
 ) -> None:
@@ -91,11 +91,10 @@ def test_a_command_that_is_always_allowed_does_not_wait_again(
     assert "/etc/hostname" in answer.result()
     assert "/etc/hostname" in run("ls /etc/hostname").result()
     patterns = [each["pattern"] for each in local(api, "GET", policy).json()["allowlist"]]
-    assert patterns[0] == "cat"
-    assert len(patterns) == 2
+    assert {"cat", "/usr/bin/ls"} <= set(patterns)
 
 
-@pytest.mark.slow
+@pytest.mark.occasional
 def test_a_command_does_not_run_whose_message_was_cut_off_by_the_servers_death(
     api: Api, instance: str, run: Run, server: ServerProcess
 ) -> None:
