@@ -39,11 +39,14 @@ function connect() {
   const socket = new WebSocket(ADDRESS);
   const calls = new Map();
   let last = 0;
-  const call = (method, params) =>
-    new Promise((answer) => {
-      calls.set((last += 1), answer);
-      socket.send(JSON.stringify({ type: "req", id: String(last), method, params }));
-    });
+  const call = async (method, params) => {
+    // Between its end and the next connection there is no answer to wait for.
+    if (socket.readyState !== WebSocket.OPEN) return HUNG_UP;
+    const { promise: answered, resolve: answer } = Promise.withResolvers();
+    calls.set((last += 1), answer);
+    socket.send(JSON.stringify({ type: "req", id: String(last), method, params }));
+    return answered;
+  };
   socket.onmessage = ({ data }) => {
     if (!WANTED.test(data)) return;
     const { type, id, event, ok, payload, error } = JSON.parse(data);
