@@ -170,6 +170,8 @@ class Worker:
         await self._serve_relay(watched)
         self._watches += 1
         self._has_left = False
+        # One that comes is no longer silent, before its first line, too.
+        self._beat.set()
         try:
             # A connection that is cut off raises nothing: it times out.
             with suppress(ConnectionError):
