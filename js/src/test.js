@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { ChowderError, Client, textOf } from "./client.js";
 import { chowderLocal } from "./command.js";
 import { isRecording, openRecording, pathOf } from "./recording.js";
@@ -14,6 +15,7 @@ export { Client, ChowderError, DEFAULT_MODEL, textOf } from "./client.js";
 
 const PROVIDERS = ["anthropic", "openai", "gemini"];
 const WAIT_MS = 60_000;
+const DECISION_POLL_MS = 50;
 /** Of one call, which may then be repeated. */
 const LONGEST_WAIT_S = 25;
 const MAX_CALLS = 20;
@@ -204,7 +206,7 @@ class Organization {
             if (problem.status !== 404) throw problem;
           }
         }
-        await delay(HOLD_POLL_MS);
+        await delay(DECISION_POLL_MS);
       }
     };
     // A test that goes on learns of a failure at its end.

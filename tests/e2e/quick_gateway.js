@@ -105,12 +105,25 @@ async function turn(said, headers) {
   return `Turn ${all.length}. First: ${all[0]}` + (before ? ` Before that: "${all.at(-2)}"` : "");
 }
 
+// As the client in OpenClaw's gateway tells the server (docker/sandbox/control.cjs).
+function tell(event, payload) {
+  const { providers } = JSON.parse(fs.readFileSync(`${home}/openclaw.json`)).models;
+  const { baseUrl, apiKey } = Object.values(providers)[0];
+  return fetch(`${new URL(baseUrl).origin}/gateway-events`, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: `Bearer ${apiKey}` },
+    body: JSON.stringify({ events: [{ event, payload }] }),
+  });
+}
+
 async function runCommand(command) {
   if (policy.agents.main?.ask !== "always") return `ran ${command}`;
   const id = crypto.randomUUID();
   const request = { command, allowedDecisions: ["allow-once", "deny"] };
   const times = { createdAtMs: Date.now(), expiresAtMs: Date.now() + 1_800_000 };
-  const decision = await new Promise((decide) => asked.set(id, { id, request, ...times, decide }));
+  const decided = new Promise((decide) => asked.set(id, { id, request, ...times, decide }));
+  await tell("exec.approval.requested", { id, request, ...times });
+  const decision = await decided;
   asked.delete(id);
   return decision === "deny" ? `denied ${command}` : `ran ${command}`;
 }
