@@ -233,6 +233,8 @@ async def list_held_calls(request: Request) -> list[HeldCallView]:
     query = parse_query(request, HeldCallsQuery)
     instance_id = None if query.instance_id is None else InstanceId(query.instance_id)
     organization_id, breakpoints = caller(request).organization_id, services(request).breakpoints
+    if instance_id is not None:
+        await services(request).directory.get(organization_id, instance_id)
     held = await while_connected(
         request, lambda: breakpoints.wait_for_held(organization_id, instance_id, query.wait_s)
     )

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.approvals import Approval
 
 MAX_PATTERN = 1_000
-MAX_ALLOWED = 1_000
 
 # Not the enumerations: clients in Go have one name for each value of all of them.
 AskField = Annotated[
@@ -81,6 +80,8 @@ class ApprovalDecision(BaseModel):
 class AllowedCommandField(View):
     """A program that needs no approval."""
 
+    model_config = ConfigDict(extra="forbid")
+
     pattern: str = Field(
         min_length=1,
         max_length=MAX_PATTERN,
@@ -116,7 +117,7 @@ class ApprovalPolicyChange(BaseModel):
     ask_fallback: FallbackField | None = None
     allowlist: Annotated[
         list[AllowedCommandField] | None,
-        Field(max_length=MAX_ALLOWED, description="All programs that need no approval."),
+        Field(description="All programs that need no approval."),
     ] = None
 
     def words(self) -> dict[str, Ask | Security]:
