@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from coverage import Coverage
 
+if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
 
 # Plugins of other packages in this environment, which load slowly.
 UNRELATED = ("randomly", "langsmith_plugin", "llmock", "schemathesis", "hypothesispytest")
-PYTEST = (sys.executable, "-m", "pytest", "-q", *(f"-pno:{each}" for each in UNRELATED))
+PYTEST = ("-m", "pytest", "-q", *(f"-pno:{each}" for each in UNRELATED))
+ROOT = Path(__file__).parents[2]
 RUN_TIMEOUT_S = 300
 
 
@@ -23,7 +25,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Pytest in a folder, against a server that its environment names, if any."""
     return subprocess.run(
-        [*PYTEST, *options], cwd=folder, env=environment(folder, server) | env,
+        [*_python(), *PYTEST, *options], cwd=folder, env=environment(folder, server) | env,
         capture_output=True, text=True, check=False, timeout=RUN_TIMEOUT_S,
     )  # fmt: skip
 
@@ -31,9 +33,17 @@ def run(
 def begun(folder: Path) -> subprocess.Popen[str]:
     """The same, still on its way, and without a server."""
     return subprocess.Popen(
-        [*PYTEST, "-s"], cwd=folder, env=environment(folder, None), text=True,
+        [*_python(), *PYTEST, "-s"], cwd=folder, env=environment(folder, None), text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
+
+
+def _python() -> list[str]:
+    """Python, which counts what the plugin does in the run if this process counts, too."""
+    if Coverage.current() is None:
+        return [sys.executable]
+    counting = ["--rcfile", f"{ROOT}/pyproject.toml", "--data-file", f"{ROOT}/.coverage"]
+    return [sys.executable, "-m", "coverage", "run", "--parallel-mode", *counting]
 
 
 def environment(folder: Path, server: ServerProcess | None) -> dict[str, str]:
