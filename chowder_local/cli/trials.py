@@ -99,6 +99,6 @@ def _show(reports: Mapping[str, TrialsReport], output: Output) -> None:
     for name, report in reports.items():
         if report.verdict is not Verdict.PASSED:
             note(without_controls(f"{name}: {report.headline}. {report.certainty}"))
-            for each in report.shown():
+            for each in report.first_failures():
                 number, reason = each.number, each.reason
                 note(without_controls(f"  trial {number}, seed {each.seed}: {reason}"))

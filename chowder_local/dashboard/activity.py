@@ -64,6 +64,6 @@ async def cancel(request: Request) -> Response:
 
 
 async def _tree(request: Request, instance: Instance, *, oob: bool = False) -> Markup:
-    activity = await services(request).activities.of(instance, is_thorough=False)
+    activity = await services(request).activities.current(instance, is_thorough=False)
     view = ActivityView.from_activity(activity, name_finder(request, instance))
     return part(request, MACROS, "tree", instance, view, oob=oob)

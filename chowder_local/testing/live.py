@@ -346,7 +346,7 @@ class LiveApprovals:
         """Denies commands that match a pattern with wildcards such as `rm *`."""
         self._add(command, Decision.DENY)
 
-    def of(self, instance: LiveInstance) -> LiveApprovals:
+    def for_instance(self, instance: LiveInstance) -> LiveApprovals:
         """Rules for another instance."""
         self._others.append(LiveApprovals(instance))
         return self._others[-1]

@@ -500,7 +500,7 @@ def pytest_runtest_makereport(
     trials: TrialsReport | None = item.stash.get(TRIALS_REPORT, None)
     if trials is not None and call.when == "call":
         vars(report)["chowder_trials"] = trials.as_json() | {"headline": trials.headline}
-        for each in trials.shown():
+        for each in trials.first_failures():
             report.sections += [
                 (f"trial {each.number}: {title}", text) for title, text in each.sections
             ]
@@ -572,7 +572,7 @@ def _add_facts(
     sections: list[tuple[str, str]] = []
     if trials is not None:
         # The first that did not pass are in the report itself.
-        others = [each for each in trials.results if each not in trials.shown()]
+        others = [each for each in trials.results if each not in trials.first_failures()]
         sections = [
             (f"trial {each.number}: {title}", text)
             for each in others

@@ -226,7 +226,7 @@ def fail_unless_passed(report: TrialsReport) -> None:
     if report.verdict is Verdict.UNDECIDED:
         causes = [each.reason for each in report.results if each.outcome is Outcome.UNDECIDED]
         lines = [f"undecided: {causes[0]}" if causes else "undecided", *lines]
-    for each in report.shown():
+    for each in report.first_failures():
         if each.outcome is Outcome.FAILED:
             lines += ["", f"Trial {each.number}, seed {each.seed}:", each.reason]
     pytest.fail("\n".join(lines), pytrace=False)

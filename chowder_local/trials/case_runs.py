@@ -109,11 +109,11 @@ class CaseRunner:
         client, model = self.client, case.model or self.cases.model or self.model
         before = max((each["position"] for each in self._turns(case, instance_id)), default=-1)
         answer = ""
-        for message in case.asked:
+        for message in case.all_messages:
             answer = _text_of(client.respond(instance_id, message, model, case.session))
         turns = self._turns(case, instance_id)
         return Evidence(
-            case.asked,
+            case.all_messages,
             answer,
             [each for each in turns if each["role"] == "tool_call" and each["position"] > before],
             spending(client, instance_id, since),

@@ -145,7 +145,8 @@ class Case(_Part):
         return self
 
     @property
-    def asked(self) -> list[str]:
+    def all_messages(self) -> list[str]:
+        """What the agent is told, one message after the other."""
         return self.messages if self.message is None else [self.message]
 
 

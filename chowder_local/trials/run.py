@@ -152,7 +152,7 @@ class TrialsReport:
                 listed = ", ".join(f"{each.number} (seed {each.seed})" for each in some)
                 yield f"Trials that are {outcome}: {listed}."
 
-    def shown(self) -> list[TrialResult]:
+    def first_failures(self) -> list[TrialResult]:
         """The first trials that did not pass, which a report shows whole."""
         others = [each for each in self.results if each.outcome is not Outcome.PASSED]
         return others[:SHOWN_FAILURES]

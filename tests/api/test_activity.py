@@ -61,7 +61,7 @@ async def doing(http: Api, instance: Instance) -> dict[str, Any]:
     return content
 
 
-def told(http: Api, *kinds: str) -> list[dict[str, Any]]:
+def events_of(http: Api, *kinds: str) -> list[dict[str, Any]]:
     """The members of all events of these types."""
     return [
         {**each.members, "type": each.type}
@@ -241,7 +241,7 @@ async def test_a_follower_is_told_what_an_agent_does(http: Api, silence: asyncio
         silence.set()
         await answer
     (trace,) = http.world.traces.of_instance(instance.id)
-    seen = told(
+    seen = events_of(
         http,
         "message.received",
         "turn.begun",
@@ -267,8 +267,8 @@ async def test_tools_are_not_looked_at_while_nobody_follows(http: Api) -> None:
     call = begin(http, instance, "[cron:1 daily] Go", "agent:main:cron:1")
     end(http, call, "", TOOL)
     await messages(http, instance)
-    assert told(http, "tool.begun", "task.begun") == []
-    assert len(told(http, "turn.begun")) == 1
+    assert events_of(http, "tool.begun", "task.begun") == []
+    assert len(events_of(http, "turn.begun")) == 1
 
 
 async def test_tasks_are_told_while_somebody_follows(
@@ -285,8 +285,8 @@ async def test_tasks_are_told_while_somebody_follows(
     ]  # fmt: skip
     with http.world.events.follow(instance.organization_id, is_watching=True):
         end(http, begin(http, instance, TASK, CHILD), "It is cheese.")
-        await eventually(lambda: told(http, "task.ended"), "the task's end is told")
-    (begun,), (over,) = told(http, "task.begun"), told(http, "task.ended")
+        await eventually(lambda: events_of(http, "task.ended"), "the task's end is told")
+    (begun,), (over,) = events_of(http, "task.begun"), events_of(http, "task.ended")
     assert (begun["task_id"], begun["task_kind"], begun["own_session_key"]) == (
         "task-1",
         "subagent",

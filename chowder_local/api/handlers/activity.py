@@ -30,7 +30,7 @@ async def get_activity(request: Request) -> Response:
     when. A hibernated or stopped agent is idle, and stays where it is.
     """
     agent = await instance_of(request)
-    return await _view(request, agent, await services(request).activities.of(agent))
+    return await _view(request, agent, await services(request).activities.current(agent))
 
 
 async def wait_for_instance(request: Request) -> Response:

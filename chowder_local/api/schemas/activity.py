@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BaseModel, Field
 
+from chowder_local.api.schemas.fields import SessionField, SessionKeyField
 from chowder_local.instances.conversations.trace_log import first_text
 from chowder_local.relay.prompt_format import TurnKind, client_name
 
@@ -72,17 +73,8 @@ class TurnActivityView(BaseModel):
     channel: Annotated[
         str | None, Field(description="The messenger that it came from.", examples=[None])
     ]
-    session: Annotated[
-        str | None,
-        Field(
-            description="The session's name; null for the main session and OpenClaw's own.",
-            examples=["project-alpha"],
-        ),
-    ]
-    session_key: Annotated[
-        str | None,
-        Field(description="OpenClaw's key of the session.", examples=["agent:main:main"]),
-    ]
+    session: SessionField
+    session_key: SessionKeyField
     text: Annotated[
         str,
         Field(

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema, model_validator
 from pydantic.config import JsonDict  # noqa: TC002 - of a constant
 
-from chowder_local.api.schemas.fields import Id, View
+from chowder_local.api.schemas.fields import (
+    Id,
+    SessionField,
+    View,
+)
 from chowder_local.api.schemas.history import ModelCallView
 from chowder_local.api.schemas.messages import MAX_WAIT_S
 from chowder_local.core.fault_injection import ChannelEffect, FaultDraft, FaultKind
@@ -251,13 +255,7 @@ class UnmatchedView(BaseModel):
     instance_id: Id
     provider: Annotated[str, Field(examples=["anthropic"])]
     model: Annotated[str, Field(examples=["gpt-4o"])]
-    session: Annotated[
-        str | None,
-        Field(
-            description="The session's name; null for the main session and OpenClaw's own.",
-            examples=["project-alpha"],
-        ),
-    ]
+    session: SessionField
     turn: int
     text: Annotated[str, Field(description="The user's message.", examples=["Hello!"])]
     tool: Annotated[

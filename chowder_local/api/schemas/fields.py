@@ -16,6 +16,18 @@ ShortText = Annotated[str, Field(max_length=128)]
 Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 """An id; its format is not validated, because an unknown or malformed one is a 404."""
 
+SessionField = Annotated[
+    str | None,
+    Field(
+        description="The session's name; null for the main session and OpenClaw's own.",
+        examples=["project-alpha"],
+    ),
+]
+
+SessionKeyField = Annotated[
+    str | None, Field(description="OpenClaw's key of the session.", examples=["agent:main:main"])
+]
+
 OVERRIDES_DEPTH_MAX = 32
 OVERRIDES_MAX_BYTES = 256 * 1024
 

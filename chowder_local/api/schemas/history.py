@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field
 from pydantic.config import JsonDict  # noqa: TC002 - of a constant
 
-from chowder_local.api.schemas.fields import Id, View
+from chowder_local.api.schemas.fields import (
+    Id,
+    SessionField,
+    View,
+)
 from chowder_local.core import untrusted_json
 from chowder_local.instances.conversations.trace_log import TurnStatus
 from chowder_local.openclaw.session_keys import MAIN_KEY
@@ -194,13 +198,7 @@ class TraceView(BaseModel):
     ]
     job: Annotated[str | None, Field(description="Name of the job that began it.", examples=[None])]
     instance_id: Id
-    session: Annotated[
-        str | None,
-        Field(
-            description="The session's name; null for the main session and OpenClaw's own.",
-            examples=["project-alpha"],
-        ),
-    ]
+    session: SessionField
     session_key: Annotated[
         str | None,
         Field(
@@ -283,13 +281,7 @@ class ModelCallView(BaseModel):
     id: Annotated[str, Field(examples=["ex-1"])]
     at: datetime
     instance_id: Id
-    session: Annotated[
-        str | None,
-        Field(
-            description="The session's name; null for the main session and OpenClaw's own.",
-            examples=["project-alpha"],
-        ),
-    ]
+    session: SessionField
     session_key: Annotated[
         str | None,
         Field(

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from chowder_local.api.schemas.fields import SessionKeyField
 from chowder_local.relay.prompt_format import TurnKind
 from chowder_local.store.agent_entries import PAGE_SIZE
 
@@ -64,10 +65,7 @@ class SentMessageView(BaseModel):
             examples=[None],
         ),
     ]
-    session_key: Annotated[
-        str | None,
-        Field(description="OpenClaw's key of the session.", examples=["agent:main:main"]),
-    ]
+    session_key: SessionKeyField
     text: Annotated[str, Field(examples=["It is nine o'clock."])]
     is_cut: Annotated[
         bool,

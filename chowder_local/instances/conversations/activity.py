@@ -88,7 +88,7 @@ class Activities:
         self._ended: LRUCache[str, None] = LRUCache(ENDED_KEPT)
         """The tasks whose end is told."""
 
-    async def of(self, instance: Instance, *, is_thorough: bool = True) -> Activity:
+    async def current(self, instance: Instance, *, is_thorough: bool = True) -> Activity:
         """What an agent is doing. One that is not in memory does nothing, and stays where it is.
 
         If it `is_thorough`, OpenClaw is asked what it does besides, which takes some 0.2 s.
@@ -145,7 +145,7 @@ class Activities:
                 if is_over or not turns:
                     if (instance := await self.instances.get(instance_id)) is None:
                         raise InstanceNotFound
-                    activity = await self.of(instance)
+                    activity = await self.current(instance)
                     if is_over or (activity.is_idle and activity.problem is None):
                         return activity
                 look_s = until_s if turns else min(until_s, loop.time() + LOOK_S)
@@ -159,7 +159,7 @@ class Activities:
         A sub-agent ends with the turn that has begun it. Raises ActivityNotFound if there is none
         with the id, GatewayUnavailable, RpcRefused, EngineUnavailable, SandboxMissing.
         """
-        activity = await self.of(instance)
+        activity = await self.current(instance)
         turns = [each for each in activity.turns if item_id in (None, each.id)]
         tasks = [each for each in activity.tasks if item_id in (None, each.id)]
         if item_id is not None and not (turns or tasks):

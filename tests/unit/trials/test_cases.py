@@ -36,7 +36,10 @@ def test_a_case_has_the_plan_of_its_file_or_its_own(tmp_path: Path) -> None:
     cases = read(tmp_path, CASES)
     plans = [cases.plan(each) for each in cases.cases]
     assert [(each.trials, each.at_least) for each in plans] == [(20, 0.9), (5, 1.0)]
-    assert [each.asked for each in cases.cases] == [["How many are left?"], ["Hi", "Order 7"]]
+    assert [each.all_messages for each in cases.cases] == [
+        ["How many are left?"],
+        ["Hi", "Order 7"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_the_report_says_what_failed_and_how_many_trials_would_prove_it() -> Non
     assert "at this rate, 10 trials would prove it." in text
     assert "Cost 1.5000 USD, 60 tokens, 12 model calls, 6 turns" in text
     assert f"Trials that are failed: 2 (seed {trial_of(7, 2).seed}), 5 (seed " in text
-    assert [each.number for each in report.shown()] == [2, 5, 6]
+    assert [each.number for each in report.first_failures()] == [2, 5, 6]
 
 
 @pytest.mark.parametrize(
