@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.e2e.api import text_of
+from tests.e2e.api import BOOT_TIMEOUT_S, text_of
+from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
     import random
@@ -67,15 +68,25 @@ class Client:
         return self.counts["refused"] == refused
 
     def ensure_running(self) -> None:
-        """Starts with an instance that runs: in place of none, and of a new one that failed."""
-        if self.told is not None and self.told.id is not None:
-            row = self._api.get(f"instances/{self.told.id}").json()
-            if "provisioning" in self.told.statuses and row["status"] == "error":
-                assert row["error_message"]
-                self._delete(self.told, f"instances/{self.told.id}")
+        """Starts with an instance that runs: in place of none, and of new ones that failed.
+
+        An engine that is just back may be silent for seconds more, which fails what is new.
+        """
+        eventually(self._is_made, "a new instance is made", BOOT_TIMEOUT_S)
+        self.settle()
+
+    def _is_made(self) -> bool:
         if self.told is None:
             self._create()
-        self.settle()
+        told = self.told
+        if told is None or told.id is None or "provisioning" not in told.statuses:
+            return True
+        row = self._api.get(f"instances/{told.id}").json()
+        if row["status"] == "error":
+            assert row["error_message"]
+            self._delete(told, f"instances/{told.id}")
+            return False
+        return bool(row["status"] != "provisioning")
 
     def settle(self) -> None:
         """Looks at what is true now, which has to be one of what may be; then only that is."""
