@@ -59,7 +59,7 @@ class Matrix:
         return _user(person)
 
     def native(self, message: ChannelMessage, mailbox: Mailbox) -> dict[str, Any]:
-        return _event(message)
+        return {"room_id": _room_of(message.person, message.group), **_event(message)}
 
     async def reply(self, call: Call, mailbox: Mailbox) -> Reply:
         api, _, path = call.path.removeprefix("_matrix/").partition("/")

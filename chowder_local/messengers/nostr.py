@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.tasks import owned_tasks
-from chowder_local.messengers.stand_in import Call, Reply, Socket, json_reply
+from chowder_local.messengers.mailbox import ChannelFault
+from chowder_local.messengers.stand_in import TOO_MANY, Call, Reply, Socket, json_reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -127,7 +128,13 @@ async def _publish(values: list[Any], mailbox: Mailbox) -> list[Any]:
         text = await asyncio.to_thread(_decrypt, content, person, author)
     except ValueError:
         return ["OK", number, False, "invalid: its content is not encrypted for its recipient"]
-    await mailbox.add("agent", person=person, text=text, payload=event)
+    try:
+        await mailbox.add("agent", person=person, text=text, payload=event)
+    except ChannelFault as injected:
+        if injected.fault.status is None:
+            raise
+        reason = "rate-limited" if injected.fault.status == TOO_MANY else "error"
+        return ["OK", number, False, f"{reason}: {injected.fault.detail or 'try again later'}"]
     return ["OK", number, True, ""]
 
 

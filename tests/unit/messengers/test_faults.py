@@ -14,16 +14,16 @@ from chowder_local.api.schemas.faults_and_replies import FaultCreation
 from chowder_local.app.relay_app import serve_relay
 from chowder_local.core.domain import RELAY_HOSTNAME, InstanceStatus
 from chowder_local.http.listener import bound_socket
+from chowder_local.messengers import msteams, whatsapp
 from chowder_local.messengers.mailbox import ChannelFault
 from chowder_local.messengers.service import STAND_INS
 from chowder_local.messengers.stand_in import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from chowder_local.core.domain import Instance
     from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
-    from chowder_local.messengers.stand_in import Reply
     from tests.scripted.world import World
 
 
@@ -49,57 +49,107 @@ def texts(messages: Iterable[ChannelMessage]) -> list[str | None]:
     return [each.text for each in messages]
 
 
-def sending(world: World, agent: Instance, text: str) -> Call:
-    """The agent's call that writes to Ada."""
-    stand_in, box = STAND_INS["telegram"], world.secret_box
-    token = stand_in.fields("", box.messenger_secret(agent.id, "telegram"))["token"]
-    form = {"chat_id": stand_in.sender("Ada"), "text": text}
-    return Call("POST", f"bot{token}/sendMessage", {}, {}, form)
+CALLS: dict[str, tuple[str, str, Any]] = {
+    "discord": (
+        "channel_id",
+        "discord.com/api/v10/channels/{chat}/messages",
+        {"content": "one"},
+    ),
+    "googlechat": ("space.name", "chat.googleapis.com/v1/{chat}/messages", {"text": "one"}),
+    "line": (
+        "events.0.source.userId",
+        "api.line.me/v2/bot/message/push",
+        {"to": "{chat}", "messages": [{"type": "text", "text": "one"}]},
+    ),
+    "matrix": (
+        "room_id",
+        "_matrix/client/v3/rooms/{chat}/send/m.room.message/t1",
+        {"msgtype": "m.text", "body": "one"},
+    ),
+    "mattermost": ("channel_id", "api/v4/posts", {"channel_id": "{chat}", "message": "one"}),
+    "msteams": (
+        "conversation.id",
+        "smba.trafficmanager.net/teams/v3/conversations/{chat}/activities",
+        {"type": "message", "text": "one"},
+    ),
+    "signal": (
+        "sourceNumber",
+        "{secret}/api/v1/rpc",
+        {
+            "jsonrpc": "2.0",
+            "id": "1",
+            "method": "send",
+            "params": {"recipient": ["{chat}"], "message": "one"},
+        },
+    ),
+    "slack": (
+        "payload.event.channel",
+        "slack.com/api/chat.postMessage",
+        {"channel": "{chat}", "text": "one"},
+    ),
+    "telegram": ("chat.id", "bot{token}/sendMessage", {"chat_id": "{chat}", "text": "one"}),
+    "whatsapp": (
+        "chatJid",
+        "events",
+        {"key": {"remoteJid": "{chat}"}, "message": {"conversation": "one"}},
+    ),
+}
+"""How an agent answers: where it has found the chat, the path, and the content."""
+OWN_TOKENS: dict[str, Callable[[str], str]] = {
+    "msteams": msteams.access_token,
+    "whatsapp": whatsapp.account_key,
+}
+"""What channels authenticate with that is not among their fields."""
 
 
-async def send(world: World, agent: Instance, text: str) -> Reply:
-    call = sending(world, agent, text)
-    reply = await world.messengers.reply("telegram", agent.id, call)
-    assert reply is not None
-    return reply
+def answer_to(said: dict[str, Any], channel: str, secret: str) -> dict[str, Any]:
+    """The agent's call that answers what it was sent."""
+    found, path, content = CALLS[channel]
+    chat: Any = said
+    for name in found.split("."):
+        chat = chat[int(name) if name.isdecimal() else name]
+    fields = STAND_INS[channel].fields("", secret)
+    token = fields.get("token") or fields.get("bot_token") or secret
+    if channel in OWN_TOKENS:
+        token = OWN_TOKENS[channel](secret)
+    return {
+        "method": "PUT" if channel == "matrix" else "POST",
+        "url": "/" + path.format(chat=chat, secret=secret, token=token),
+        "headers": {"Authorization": f"{'Bot' if channel == 'discord' else 'Bearer'} {token}"},
+        "json": json.loads(json.dumps(content).replace("{chat}", str(chat))),
+    }
 
 
-async def test_an_agents_message_is_refused_in_its_protocols_form(
-    world: World, agent: Instance, mailbox: Mailbox
+@pytest.mark.parametrize("channel", CALLS)
+async def test_an_agents_message_is_refused_or_cut_off(
+    world: World, agent: Instance, channel: str
 ) -> None:
-    inject(world, agent, channel="slack")
-    inject(world, agent, channel="telegram", retry_after_s=7)
+    mailbox = await world.messengers.mailbox(agent, channel)
+    said = await mailbox.add("person", person="Ada", text="before")
+    answer = answer_to(STAND_INS[channel].native(said, mailbox), channel, mailbox.secret)
+    inject(world, agent, channel="slack" if channel == "line" else "line")
+    inject(world, agent, channel=channel, retry_after_s=7)
     inject(world, agent, status=503)
-    refused = await send(world, agent, "one")
-    assert (refused.status, refused.headers) == (429, {"Retry-After": "7"})
-    content = json.loads(refused.body)
-    assert content["parameters"] == {"retry_after": 7}
-    assert (content["ok"], content["error_code"]) == (False, 429)
-    assert (content["error"], content["errcode"]) == ("ratelimited", "M_LIMIT_EXCEEDED")
-    await mailbox.add_typing(person="Ada")
-    assert (await send(world, agent, "one")).status == 503
-    assert (await send(world, agent, "one")).status == 200
-    assert texts(mailbox.messages) == ["before", None, "one"]
-
-
-async def test_the_connection_of_an_agents_message_is_cut(
-    world: World, agent: Instance, mailbox: Mailbox
-) -> None:
     inject(world, agent, effect="cut")
     listener = bound_socket("127.0.0.1", 0)
-    call = sending(world, agent, "one")
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}/messengers/telegram/{agent.id}/{call.path}"
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/messengers/{channel}/{agent.id}/"
     async with (
         serve_relay(world.relay, world.inbox, world.messengers, [listener]),
-        httpx.AsyncClient(headers={"Host": RELAY_HOSTNAME}) as client,
+        httpx.AsyncClient(base_url=url, headers={"Host": RELAY_HOSTNAME}) as client,
     ):
-        with pytest.raises(httpx.RemoteProtocolError):
-            await client.post(url, json=call.form)
-        assert (await client.post(url, json=call.form)).status_code == 200
-        inject(world, agent, retry_after_s=7)
-        refused = await client.post(url, json=call.form)
+        refused = await client.request(**answer)
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "7")
-    assert texts(mailbox.messages) == ["before", "one"]
+        content = refused.json()
+        assert (content["ok"], content["parameters"]) == (False, {"retry_after": 7})
+        assert (content["error"], content["errcode"]) == ("ratelimited", "M_LIMIT_EXCEEDED")
+        # Only what a person reads is refused.
+        await mailbox.add_typing(person="Ada")
+        assert (await client.request(**answer)).status_code == 503
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.request(**answer)
+        accepted = await client.request(**answer)
+        assert accepted.is_success, accepted.text
+    assert texts(mailbox.messages) == ["before", None, "one"]
 
 
 async def test_a_persons_message_comes_twice(

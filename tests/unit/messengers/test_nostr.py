@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from chowder_local.api.schemas.faults_and_replies import FaultCreation
 from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.http.listener import SandboxConnection, bound_socket, listening
@@ -168,6 +169,24 @@ async def test_what_is_no_event_for_a_person_is_refused(
         answer = await ask(connection, "EVENT", event)
         assert (answer[0], answer[2], answer[3][: len(reason)]) == ("OK", False, reason)
         assert len(relay.mailbox.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [({}, "rate-limited: "), ({"status": 503, "detail": "It is full."}, "error: It is full.")],
+)
+async def test_an_injected_fault_refuses_an_event_as_a_relay_does(
+    world: World, relay: Relay, members: dict[str, Any], reason: str
+) -> None:
+    await relay.mailbox.add("person", person="Ada", text="Hello")
+    agent = relay.mailbox.instance
+    fault = FaultCreation(kind="channel", instance_id=agent.id, **members).draft()
+    world.faults.add(agent.organization_id, fault)
+    async with relay.connection() as connection:
+        refused = await ask(connection, "EVENT", TO_ADA)
+        assert refused[:3] == ["OK", TO_ADA["id"], False]
+        assert refused[3].startswith(reason)
+        assert (await ask(connection, "EVENT", TO_ADA))[2]
 
 
 @pytest.mark.parametrize(
