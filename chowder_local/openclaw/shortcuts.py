@@ -239,8 +239,13 @@ FLAT_WORKERS = Shortcut(
 )
 IDLE_WORKERS = Shortcut(
     "idle workers",
-    relies_on="constants in OpenClaw's code (idle.mjs)",
+    relies_on="constants in OpenClaw's code (edits.mjs)",
     plain_way="worker threads end after a minute without work",
+)
+CHEAPER_TURNS = Shortcut(
+    "cheaper turns",
+    relies_on="expressions in OpenClaw's code (edits.mjs)",
+    plain_way="each turn writes a second log and computes rows of lists that nobody has asked for",
 )
 COMPACT_MODULES = Shortcut(
     "compact modules",
@@ -333,6 +338,7 @@ SHORTCUTS = (
     FLAT_PACKAGES,
     FLAT_WORKERS,
     IDLE_WORKERS,
+    CHEAPER_TURNS,
     COMPACT_MODULES,
     SLIM_PACKAGES,
     BUNDLED_CHANNELS,

@@ -182,7 +182,7 @@ def test_what_node_has_compiled_is_found_by_who_asks_for_it(
     container: Container, start: str, modules: int
 ) -> None:
     # V8 names the folder after its flags.
-    flags = f"$(grep -o -- '--initial[^ ]*' $(command -v {start}) || true)"
+    flags = f"$(grep -oE -- '--in(itial|vocation)[^ ]*' $(command -v {start}) || true)"
     where = f"""node {flags} -p 'require("node:module").getCompileCacheDir()'"""
     assert int(inside(container, f"find $({where}) -type f | wc -l")) > modules
 
