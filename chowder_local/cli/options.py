@@ -364,6 +364,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "events": ("events", "events support --type instance --output json"),
     "mcp": ("mcp", "mcp --stdio"),
     "seed": ("seed seed.yaml", 'eval "$(chowder-local seed seed.yaml --output env)"'),
+    "pull": ("pull https://api.example/v1 support --as support-dev",),
+    "push": (
+        "push support/seed.yaml https://api.example/v1 --dry-run",
+        "push support-dev/seed.yaml https://api.example/v1 support",
+    ),
+    "drift": ("drift support/seed.yaml https://api.example/v1 support --exit-code",),
     "trials": ("trials cases.yaml", "trials cases.yaml --seed 7 --output json"),
     "faults add": (
         "faults add message --status 429 --retry-after 2",

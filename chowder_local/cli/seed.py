@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from chowder_local.cli.context import Context
     from chowder_local.seeding.desired_state import Document
+    from chowder_local.seeding.home import FileIndex
     from chowder_local.seeding.run import SeedResult
     from chowder_local.seeding.target import Memory
 
@@ -58,8 +59,10 @@ def read_file(context: Context, file: Path) -> Document:
     return read_seed(file, context.env)
 
 
-def seed_server(context: Context, file: Document) -> SeedResult:
+def seed_server(context: Context, file: Document, index: FileIndex | None = None) -> SeedResult:
     """Seeds the running server, and notes the number of steps.
+
+    With an `index`, files that their listings show unchanged are not read again.
 
     Raises ServerNotRunning, and SettingsInvalid if a step is impossible or refused.
     """
@@ -73,7 +76,9 @@ def seed_server(context: Context, file: Document) -> SeedResult:
     removal = partial(removal_command, context)
     with (
         waiting("Reading the state of the server") as update,
-        SeedTarget(root_url, key, memory, update, public_url=base_url, removal=removal) as target,
+        SeedTarget(
+            root_url, key, memory, update, public_url=base_url, removal=removal, index=index
+        ) as target,
     ):
         result = seed(file, target, update)
     if result.step_count:
@@ -96,13 +101,16 @@ def shell_variables(declared: Mapping[str, Any]) -> dict[str, str]:
     return variables
 
 
-def open_memory(context: Context) -> Memory:
-    """The memory of earlier seedings of the server. Raises DataDirUnusable if it is unreadable."""
+def open_memory(context: Context, other_url: str | None = None) -> Memory:
+    """The memory of earlier seedings of the server, or of the one at `other_url`, without `/v1`.
+
+    Raises DataDirUnusable if it is unreadable.
+    """
     from chowder_local.seeding.target import Memory
 
     settings = context.settings()
     file = settings.seed_file
-    if (root_url := context.other_server()) is not None:
+    if (root_url := other_url or context.other_server()) is not None:
         make_private_folder(settings.data_dir)
         # Organizations of another server may have the same names.
         file = file.with_name(f"seed-{re.sub(r'[^A-Za-z0-9.]+', '-', root_url)}.json")

@@ -74,9 +74,8 @@ class Client(PlainCalls):
 
         `offline_providers` are those of its `model_providers` whose key is `offline`.
         """
-        with self._stream("GET", "/v1/organization") as response:
-            view = json.loads(response.read())
-            offline = response.headers.get("X-Offline-Providers", "")
+        view, headers = self._answer("GET", "/v1/organization")
+        offline = headers.get("X-Offline-Providers", "")
         return {**view, "offline_providers": offline.split(",") if offline else []}
 
     def rename_organization(self, name: str) -> Json:
@@ -115,9 +114,8 @@ class Client(PlainCalls):
         pause_s = FIRST_PAUSE_S
         while True:
             path = f"/v1/instances/{segment(instance_id)}/status"
-            with self._stream("GET", path) as response:
-                status = str(json.loads(response.read())["status"])
-                position = response.headers.get("X-Queue-Position")
+            view, headers = self._answer("GET", path)
+            status, position = str(view["status"]), headers.get("X-Queue-Position")
             if on_status is not None:
                 on_status(
                     status if position is None else f"{status}, number {position} in the boot queue"

@@ -15,6 +15,7 @@ import httpx
 from chowder_local.core.addresses import is_loopback
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, ServerSilent
+from chowder_local.core.untrusted_json import MESSAGE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +40,8 @@ NULL: Any = _Null()
 class Transport:
     """The connection of all calls; see `client.Client`."""
 
+    _parse: Callable[[bytes], Any] = staticmethod(json.loads)
+
     def __init__(
         self,
         base_url: str,
@@ -47,6 +50,8 @@ class Transport:
         turn_timeout_s: float = 600.0,
     ) -> None:
         self._root = base_url.rstrip("/").removesuffix("/v1")
+        self.server_time = ""
+        """The time of the last answer by the server's clock, as HTTP has it."""
         self._turn_timeout = httpx.Timeout(timeout_s, read=turn_timeout_s)
         self._endless = httpx.Timeout(timeout_s, read=None)
         address = urlsplit(self._root)
@@ -85,6 +90,10 @@ class Transport:
         return list(self._value(method, path, **options) or [])
 
     def _value(self, method: str, path: str, **options: Any) -> Any:
+        return self._answer(method, path, **options)[0]
+
+    def _answer(self, method: str, path: str, **options: Any) -> tuple[Any, httpx.Headers]:
+        """The JSON value of an answer, None if it is none, and the answer's headers."""
         try:
             with self._stream(method, path, **options) as response:
                 content = response.read()
@@ -92,9 +101,9 @@ class Transport:
             # Leaves out the frames of context managers, which pytest would show.
             raise error.with_traceback(None)  # noqa: B904 - the same error
         try:
-            return json.loads(content) if content else {}
+            return self._parse(content) if content else {}, response.headers
         except ValueError:
-            return None
+            return None, response.headers
 
     @contextmanager
     def _stream(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
@@ -102,7 +111,10 @@ class Transport:
             with self._http.stream(method, path, **options) as response:
                 if not response.is_success:
                     response.read()
-                    raise ApiRefused(response.status_code, _message(response))
+                    refused = ApiRefused(response.status_code, _message(response))
+                    refused.retry_after = response.headers.get("Retry-After")
+                    raise refused
+                self.server_time = response.headers.get("Date", "")
                 yield response
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise ServerNotRunning(self._root) from None
@@ -153,12 +165,12 @@ def _message(response: httpx.Response) -> str:
     """The message of an error response, in any of the contract's shapes."""
     try:
         detail = response.json()["detail"]
-    except (ValueError, KeyError, TypeError):
+        if isinstance(detail, dict):
+            detail = detail.get("error", detail)
+        if isinstance(detail, list):
+            detail = "; ".join(
+                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in detail
+            )
+    except (ValueError, KeyError, TypeError, RecursionError):
         return response.text.strip()[:500] or response.reason_phrase
-    if isinstance(detail, dict):
-        detail = detail.get("error", detail)
-    if isinstance(detail, list):
-        detail = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in detail
-        )
-    return str(detail)
+    return str(detail)[:MESSAGE_MAX]

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 PREFIX = "CHOWDER_"
 CLIENT_NAMES = frozenset(
-    {"CHOWDER_BASE_URL", "CHOWDER_KEY", "CHOWDER_COMMAND", "CHOWDER_TEST_RECORD"}
+    {
+        "CHOWDER_BASE_URL",
+        "CHOWDER_KEY",
+        "CHOWDER_REMOTE_KEY",
+        "CHOWDER_COMMAND",
+        "CHOWDER_TEST_RECORD",
+    }
 )
 """Variables with our prefix that clients read; `chowder-local env` prints them."""
 

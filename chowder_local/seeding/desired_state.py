@@ -1,4 +1,4 @@
-"""The state that a seed file declares, with the content of all files and variables in it."""
+"""The state that a seed file declares, with the variables in it and the places of its files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from hashlib import sha256
+from hashlib import file_digest, sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self, cast
 
 import yaml
@@ -37,7 +38,6 @@ from chowder_local.relay.breakpoints import BreakpointMatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 MODEL_KEY = re.compile(r"offline|env:[A-Za-z_][A-Za-z0-9_]*")
 
@@ -50,7 +50,10 @@ class Sources:
     env: Mapping[str, str]
 
 
-def digest(content: str | bytes) -> str:
+def digest(content: str | bytes | Path) -> str:
+    if isinstance(content, Path):
+        with content.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
     return sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
@@ -83,11 +86,12 @@ def _folder_name(name: str) -> str:
     return name
 
 
-def _content_of(file: Path) -> bytes:
+def _readable(file: Path) -> Path:
     try:
-        return file.read_bytes()
+        file.open("rb").close()
     except OSError as failure:
         raise ValueError(f"{file} cannot be read: {failure.strerror}") from None
+    return file
 
 
 def _relative_path(value: Any, info: ValidationInfo) -> Path:
@@ -96,16 +100,39 @@ def _relative_path(value: Any, info: ValidationInfo) -> Path:
     return _sources(info).folder / value
 
 
-def _file(value: Any, info: ValidationInfo) -> bytes:
-    return _content_of(_relative_path(value, info))
+def _file(value: Any, info: ValidationInfo) -> Path:
+    return _readable(_relative_path(value, info))
 
 
-def _skill(value: Any, info: ValidationInfo) -> dict[str, bytes]:
+def _skill(value: Any, info: ValidationInfo) -> dict[str, Path]:
     folder = _relative_path(value, info)
     if not (folder / "SKILL.md").is_file():
         raise ValueError(f"{folder} should be a folder with a SKILL.md in it")
+    return _files_in(folder)
+
+
+def _home(value: Any, info: ValidationInfo) -> dict[str, Path]:
+    folder = _relative_path(value, info)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} should be a folder")
+    files = {path: file for path, file in _files_in(folder).items() if may_be_copied(path)}
+    for file in files.values():
+        if file.is_symlink():
+            raise ValueError(f"{file} is a link; write the file itself")
+    return files
+
+
+def may_be_copied(path: str) -> bool:
+    """Whether a file of a home belongs in a folder beside a seed file.
+
+    Git would take the configuration of a repository in it for its own, with the commands there.
+    """
+    return not any(part.lower() == ".git" for part in path.split("/"))
+
+
+def _files_in(folder: Path) -> dict[str, Path]:
     return {
-        path.relative_to(folder).as_posix(): _content_of(path)
+        path.relative_to(folder).as_posix(): _readable(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -160,7 +187,7 @@ class DesiredFile(_Part):
     """A file's content: either `content` or `from`."""
 
     content: str | None = Field(None, description="Text of the file.")
-    from_: Annotated[bytes, BeforeValidator(_file, json_schema_input_type=str)] | None = Field(
+    from_: Annotated[Path, BeforeValidator(_file, json_schema_input_type=str)] | None = Field(
         None, alias="from", description="Path of the file to copy, relative to the seed file."
     )
 
@@ -173,7 +200,8 @@ class DesiredFile(_Part):
                 raise ValueError("write its content, or {from: path}")
         return value
 
-    def read(self) -> bytes:
+    @property
+    def source(self) -> bytes | Path:
         return (self.content or "").encode() if self.from_ is None else self.from_
 
 
@@ -266,9 +294,14 @@ class DesiredInstance(_Part):
         default_factory=dict,
         description="Files by their path below the agent's home, such as `workspace/notes.md`.",
     )
+    home: Annotated[dict[str, Path], BeforeValidator(_home, json_schema_input_type=str)] = Field(
+        default_factory=dict,
+        description="A folder whose files go to the same paths below the agent's home, relative "
+        "to the seed file; `pull` writes one.",
+    )
     skills: dict[
         Annotated[Name, AfterValidator(_folder_name)],
-        Annotated[dict[str, bytes], BeforeValidator(_skill, json_schema_input_type=str)],
+        Annotated[dict[str, Path], BeforeValidator(_skill, json_schema_input_type=str)],
     ] = Field(
         default_factory=dict,
         description="Skills by name: the path of a folder with a `SKILL.md`, relative to the seed "
@@ -298,17 +331,21 @@ class DesiredInstance(_Part):
         _check_unique("job", (each.name for each in self.jobs))
         return self
 
-    def home_files(self) -> dict[str, tuple[bytes, Location]]:
-        """Content and location of each file by its path, including those of skills."""
-        files: dict[str, tuple[bytes, Location]] = {}
+    @property
+    def needs_running(self) -> bool:
+        """Whether something of it can be compared with a running agent only."""
+        return any((self.home, self.files, self.skills, self.sessions, self.jobs, self.approvals))
+
+    def home_files(self) -> dict[str, tuple[bytes | Path, Location]]:
+        """Content, or the file that has it, and location of each file by its path."""
+        files: dict[str, tuple[bytes | Path, Location]] = {
+            path: (file, self.location / "home") for path, file in self.home.items()
+        }
         for name, contents in self.skills.items():
-            for path, content in contents.items():
-                files[f"workspace/skills/{name}/{path}"] = (
-                    content,
-                    self.location / "skills" / name,
-                )
-        for path, file in self.files.items():
-            files[path] = (file.read(), self.location / "files" / path)
+            for path, file in contents.items():
+                files[f"workspace/skills/{name}/{path}"] = (file, self.location / "skills" / name)
+        for path, declared in self.files.items():
+            files[path] = (declared.source, self.location / "files" / path)
         return files
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.accounts.bootstrap import NAME as DEFAULT
 from chowder_local.client import NULL
+from chowder_local.openclaw.config.agent_config import portable
+from chowder_local.openclaw.config.edits import changed_paths
 from chowder_local.openclaw.models import DEFAULT_MODELS
 from chowder_local.seeding.desired_state import digest
 from chowder_local.seeding.target import (
@@ -22,6 +24,7 @@ from chowder_local.seeding.target import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from chowder_local.core.domain import ModelProvider, Tier
     from chowder_local.seeding.desired_state import (
@@ -134,11 +137,12 @@ class Create(SeedStep):
 class Configure(SeedStep):
     """Changes the configuration of an existing agent."""
 
-    instance: DesiredInstance = field(repr=False)
+    instance: str
+    change: Mapping[str, Any] = field(repr=False)
 
     def take(self, target: SeedTarget) -> None:
-        agent = target.running_agent(self.organization, self.instance.name)
-        agent.client.configure(agent.instance_id, self.instance.openclaw_config)
+        agent = target.running_agent(self.organization, self.instance)
+        agent.client.configure(agent.instance_id, self.change)
 
 
 @dataclass(frozen=True)
@@ -147,13 +151,10 @@ class WriteFile(SeedStep):
 
     instance: str
     path: str
-    content: bytes = field(repr=False)
+    content: bytes | Path = field(repr=False)
 
     def take(self, target: SeedTarget) -> None:
-        agent = target.running_agent(self.organization, self.instance)
-        # Refused for a folder: an upload would add a file to it.
-        agent.digest_of(self.path)
-        agent.write(self.path, self.content)
+        target.running_agent(self.organization, self.instance).write(self.path, self.content)
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ class MakeKey(SeedStep):
         stored = StoredKey(id=key["id"], raw_key=key["raw_key"])
         target.memory.organizations[self.organization].keys[self.key.name] = stored
         target.memory.write()
-        if self.former_id is not None:
+        if self.former_id is not None and target.may_delete:
             client.revoke_key(self.former_id)
 
 
@@ -229,13 +230,16 @@ def plan(
     desired: Sequence[DesiredOrganization],
     current: Mapping[str, CurrentOrganization],
     removal: Removal,
+    *,
+    is_exact: bool = False,
 ) -> list[SeedStep]:
     """The steps in order: agents are created early, and boot during the other steps.
 
-    `removal` returns the command that removes an agent of an organization, by its id. Raises
-    SettingsInvalid if the desired state would need something to be destroyed.
+    `removal` returns the command that removes an agent of an organization, by its id. If it
+    `is_exact`, settings that the desired state lacks are removed. Raises SettingsInvalid if the
+    desired state would need something else to be destroyed.
     """
-    planner = _Planner(removal)
+    planner = _Planner(removal, is_exact)
     unordered = [
         step for each in desired for step in planner.organization(each, current.get(each.name))
     ]
@@ -245,6 +249,7 @@ def plan(
 @dataclass(frozen=True)
 class _Planner:
     removal: Removal
+    is_exact: bool
 
     def organization(
         self, desired: DesiredOrganization, existing: CurrentOrganization | None
@@ -288,9 +293,8 @@ class _Planner:
                 "Write that provider, use another name, or remove the agent with: "
                 f"{self.removal(organization, current.id)}",
             )
-        elif not contains(current.openclaw_config, desired.openclaw_config):
-            where, description = location / "openclaw_config", f"configure {desired.name}"
-            yield Configure(organization, where, description, desired)
+        else:
+            yield from self._configuring(organization, desired, current)
         budget = desired.budget
         if budget is not None and not budget.has(current.budget if current else None):
             description = f"set the budget of {desired.name}"
@@ -321,6 +325,19 @@ class _Planner:
             description = f"set the breakpoint of {desired.name}"
             where = location / "breakpoint"
             yield SetBreakpoint(organization, where, description, desired.name, wanted)
+
+    def _configuring(
+        self, organization: str, desired: DesiredInstance, current: CurrentInstance
+    ) -> Iterator[SeedStep]:
+        name, where = desired.name, desired.location / "openclaw_config"
+        if not contains(current.openclaw_config, desired.openclaw_config):
+            config = desired.openclaw_config
+            yield Configure(organization, where, f"configure {name}", name, config)
+        extra = without(portable(current.openclaw_config), desired.openclaw_config)
+        if self.is_exact and extra:
+            paths = ", ".join(changed_paths(extra))
+            description = f"remove {paths} from the configuration of {name}"
+            yield Configure(organization, where, description, name, extra)
 
     def _unsent(
         self,
@@ -366,6 +383,22 @@ def contains(current: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
         elif current_value != value or type(current_value) is not type(value):
             return False
     return True
+
+
+def without(current: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
+    """The merge patch that removes from a configuration what the desired one lacks."""
+    patch: dict[str, Any] = {}
+    for name, value in current.items():
+        wanted = desired.get(name)
+        if name not in desired:
+            patch[name] = None
+        elif (
+            isinstance(value, dict)
+            and isinstance(wanted, dict)
+            and (below := without(value, wanted))
+        ):
+            patch[name] = below
+    return patch
 
 
 def _is_as_desired(current: CurrentKey, desired: DesiredKey, ids: Mapping[str, str]) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed
-from chowder_local.seeding.plan import Create, plan
+from chowder_local.seeding.home import AT_ONCE
+from chowder_local.seeding.plan import Create, WriteFile, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,12 +35,27 @@ def seed(file: Document, target: SeedTarget, report: Callable[[str], None]) -> S
     """
     current = target.current_state(file.organizations)
     steps = plan(file.organizations, current, target.removal)
-    for number, step in enumerate(steps, 1):
-        report(f"[{number}/{len(steps)}] {step}")
-        _take(step, target)
-    _wait_for_created(steps, target)
+    take(steps, target, report)
     organizations = [_declared(each, target) for each in file.organizations]
     return SeedResult(len(steps), {"base_url": target.public_url, "organizations": organizations})
+
+
+def take(steps: Sequence[SeedStep], target: SeedTarget, report: Callable[[str], None]) -> None:
+    """Takes the steps of a plan in order, files several at once; then all created agents run.
+
+    Raises SettingsInvalid as `seed` does.
+    """
+
+    def take_one(numbered: tuple[int, SeedStep]) -> None:
+        number, step = numbered
+        report(f"[{number}/{len(steps)}] {step}")
+        _take(step, target)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for kind, group in groupby(enumerate(steps, 1), lambda each: type(each[1])):
+            # The others follow from one another.
+            list((pool.map if kind is WriteFile else map)(take_one, group))
+    _wait_for_created(steps, target)
 
 
 def _take(step: SeedStep, target: SeedTarget) -> None:

@@ -7,8 +7,8 @@ import json
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 from http import HTTPStatus
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -20,6 +20,7 @@ from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.errors.process import ApiRefused, DataDirUnusable
 from chowder_local.openclaw.config import agent_config
+from chowder_local.seeding.home import FileIndex, Home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -161,37 +162,35 @@ class SeededAgent:
 
     client: Client
     instance_id: str
+    home: Home
 
     def read(self, path: str) -> bytes | None:
         """A file's content; None if there is no such file."""
-        chunks: list[bytes] = []
-        return b"".join(chunks) if self._download(path, chunks.append) else None
-
-    def digest_of(self, path: str) -> str | None:
-        """A file's digest; None if there is no such file. Raises ApiRefused for a folder."""
-        file_digest = sha256()
-        return file_digest.hexdigest() if self._download(path, file_digest.update) else None
-
-    def write(self, path: str, content: bytes) -> None:
-        file = io.BytesIO(content)
-        # An upload needs a name, which is used only if the path is a folder.
-        file.name = path.rsplit("/", 1)[-1]
-        self.client.upload(self.instance_id, path, file)
-
-    def _download(self, path: str, receive: Callable[[bytes], None]) -> bool:
         try:
             with closing(self.client.download(self.instance_id, path)) as chunks:
-                for chunk in chunks:
-                    receive(chunk)
+                return b"".join(chunks)
         except ApiRefused as refused:
             if refused.status == HTTPStatus.NOT_FOUND:
-                return False
+                return None
             raise
-        return True
+
+    def write(self, path: str, content: bytes | Path) -> None:
+        """Creates or replaces a file. Raises ApiRefused if it is a folder."""
+        if (entry := self.home.entry(path)) is not None and entry["is_dir"]:
+            # An upload would add a file to it.
+            raise ApiRefused(HTTPStatus.BAD_REQUEST, f"{path} is a directory.")
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as file:
+            if isinstance(file, io.BytesIO):
+                # An upload needs a name.
+                file.name = path.rsplit("/", 1)[-1]
+            self.client.upload(self.instance_id, path, file)
 
 
 class SeedTarget(ExitStack):
     """A context manager: at its end, stopped agents that it has started are stopped again."""
+
+    may_delete = True
+    """Whether a scoped key that a step replaces is revoked."""
 
     def __init__(
         self,
@@ -202,10 +201,12 @@ class SeedTarget(ExitStack):
         *,
         public_url: str,
         removal: Callable[[str, str], str],
+        index: FileIndex | None = None,
     ) -> None:
         """`public_url` is the server's URL for clients, with `/v1`.
 
-        `removal` returns the command that removes an agent of an organization, by its id.
+        `removal` returns the command that removes an agent of an organization, by its id. With an
+        `index`, files that their listings show unchanged are not read again.
         """
         super().__init__()
         self.public_url = public_url
@@ -213,9 +214,12 @@ class SeedTarget(ExitStack):
         self.memory = memory
         self._base_url = base_url
         self._default_key = default_key
-        self._report = report
+        self.report = report
         self._clients: dict[str, Client] = {}
         self._ids: dict[tuple[str, str], str] = {}
+        self._agents: dict[tuple[str, str], SeededAgent] = {}
+        self.index = index or FileIndex()
+        self._lock = Lock()
 
     def client(self, organization: str) -> Client:
         """The client of an existing organization."""
@@ -250,16 +254,27 @@ class SeedTarget(ExitStack):
 
         Raises BootFailed if it does not run.
         """
+        # Steps for files are taken by several threads.
+        with self._lock:
+            if (organization, name) not in self._agents:
+                self._agents[organization, name] = self._run(organization, name)
+            return self._agents[organization, name]
+
+    def _run(self, organization: str, name: str) -> SeededAgent:
         client, instance_id = self.client(organization), self.instance_id(organization, name)
         status = client.status(instance_id)["status"]
         if status == "stopped":
-            client.start(instance_id)
-            self.callback(client.stop, instance_id)
+            self._start(client, instance_id, name)
         elif status != "running":
             client.wait_until_running(
-                instance_id, BOOT_TIMEOUT_S, on_status=lambda now: self._report(f"{name} is {now}")
+                instance_id, BOOT_TIMEOUT_S, on_status=lambda now: self.report(f"{name} is {now}")
             )
-        return SeededAgent(client, instance_id)
+        return SeededAgent(client, instance_id, Home(client, instance_id, self.index))
+
+    def _start(self, client: Client, instance_id: str, name: str) -> None:
+        self.report(f"starting {name}")
+        client.start(instance_id)
+        self.callback(client.stop, instance_id)
 
     def current_state(
         self, desired: Iterable[DesiredOrganization]
@@ -276,9 +291,12 @@ class SeedTarget(ExitStack):
         return organizations
 
     def _connect(self, organization: str, key: str) -> Client:
-        client = self.enter_context(Client(self._base_url, key))
+        client = self.enter_context(self._client_of(key))
         self._clients[organization] = client
         return client
+
+    def _client_of(self, key: str) -> Client:
+        return Client(self._base_url, key)
 
     def _stored(self, name: str) -> StoredOrganization | None:
         """The memory of an organization, if the organization still exists."""
@@ -318,7 +336,7 @@ class SeedTarget(ExitStack):
             {
                 each.name: self._instance(desired.name, each, instance)
                 for each in desired.instances
-                if (instance := _find_by_name(instances, each)) is not None
+                if (instance := find_by_name(instances, each)) is not None
             },
             _keys(client, stored),
             None if desired.budget is None else if_found(client.budget),
@@ -342,7 +360,7 @@ class SeedTarget(ExitStack):
         sent: Sent = {}
         jobs: dict[str, Json] = {}
         approvals = None
-        if any((desired.files, desired.skills, desired.sessions, desired.jobs, desired.approvals)):
+        if desired.needs_running:
             agent = self.running_agent(organization, desired.name)
             if desired.jobs:
                 jobs = {each["name"]: each for each in agent.client.jobs(instance_id)}
@@ -354,7 +372,7 @@ class SeedTarget(ExitStack):
         return CurrentInstance(
             instance_id,
             ModelProvider(instance["model_provider"]),
-            agent_config.to_merge_patch(instance["openclaw_config"] or {}),
+            agent_config.nested(instance["openclaw_config"] or {}),
             files,
             sent,
             jobs,
@@ -365,14 +383,11 @@ class SeedTarget(ExitStack):
 
 
 def _digests(agent: SeededAgent, desired: DesiredInstance) -> dict[str, str]:
-    digests = {}
-    for path, (_, location) in desired.home_files().items():
-        try:
-            digest = agent.digest_of(path)
-        except ApiRefused as refused:
-            location.fail(f"{desired.name}: {refused}")
-        if digest is not None:
-            digests[path] = digest
+    declared, digests = desired.home_files(), {}
+    for path, found in agent.home.digests(declared).items():
+        if isinstance(found, ApiRefused):
+            declared[path][1].fail(f"{desired.name}: {found}")
+        digests[path] = found
     return digests
 
 
@@ -386,7 +401,7 @@ def _sent_messages(agent: SeededAgent, desired: DesiredInstance) -> Sent:
         )
 
 
-def _find_by_name(instances: list[Json], desired: DesiredInstance) -> Json | None:
+def find_by_name(instances: list[Json], desired: DesiredInstance) -> Json | None:
     named = [each for each in instances if each["name"] == desired.name]
     if len(named) > 1:
         ids = ", ".join(each["id"] for each in named)
@@ -402,13 +417,13 @@ def _keys(client: Client, stored: StoredOrganization) -> Mapping[str, CurrentKey
     listed = client.keys()
     active = {each["id"]: each for each in listed if each["is_active"]}
     return {
-        name: _key(client.key(each.id), active[each.id]["expires_at"])
+        name: current_key(client.key(each.id), active[each.id]["expires_at"])
         for name, each in stored.keys.items()
         if each.id in active
     }
 
 
-def _key(key: Json, expires_at: str | None) -> CurrentKey:
+def current_key(key: Json, expires_at: str | None) -> CurrentKey:
     grants = {
         grant["instance_id"]: frozenset(map(Permission, grant["permissions"]))
         for grant in key["instances"]

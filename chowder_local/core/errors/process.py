@@ -178,3 +178,12 @@ class ApiRefused(ChowderError):
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"{detail} (HTTP {status})")
         self.status = status
+
+
+class RemoteFailed(ChowderError):
+    """The other server of `pull`, `push` or `drift` is not reached, or its answer is not usable."""
+
+    remedy = (
+        "Do what the message says. If the answer is too long, too slow or not what the published "
+        "API has, ask whoever runs the server."
+    )

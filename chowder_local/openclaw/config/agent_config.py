@@ -118,6 +118,14 @@ def to_merge_patch(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return nested
 
 
+def nested(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A server's overrides as one nested merge patch, without reserved paths.
+
+    Raises ConfigRefused if a path has an empty part.
+    """
+    return edits.without_reserved(_nest(overrides))
+
+
 def apply_change(
     overrides: Mapping[str, Any] | None, change: Mapping[str, Any], provider: ModelProvider
 ) -> dict[str, Any]:

@@ -32,6 +32,9 @@ def test_files_skills_and_variables_are_read(reading: Reading, tmp_path: Path) -
     (tmp_path / "pager" / "SKILL.md").write_text("Page.")
     (tmp_path / "pager" / "bin" / "page").write_bytes(b"\xff")
     (tmp_path / "data").write_bytes(b"1,2")
+    for name in ("c.csv", ".git/config"):
+        (tmp_path / "home/workspace" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "home/workspace" / name).write_text("1")
     text = """
 organizations:
   - name: kitchen
@@ -40,6 +43,7 @@ organizations:
       - name: ada
         model_provider: openai
         openclaw_config: {a.b: 1}
+        home: home
         files: {x.md: text, y/z: {from: data}}
         skills: {pager: pager}
         sessions: [{messages: [Hi]}, {name: s, model: claude-x, messages: [a, b]}]
@@ -53,10 +57,11 @@ organizations:
     here = ada.location
     assert here.path == ("organizations", 0, "instances", 0)
     assert ada.home_files() == {
-        "workspace/skills/pager/SKILL.md": (b"Page.", here / "skills" / "pager"),
-        "workspace/skills/pager/bin/page": (b"\xff", here / "skills" / "pager"),
+        "workspace/c.csv": (tmp_path / "home/workspace/c.csv", here / "home"),
+        "workspace/skills/pager/SKILL.md": (tmp_path / "pager/SKILL.md", here / "skills" / "pager"),
+        "workspace/skills/pager/bin/page": (tmp_path / "pager/bin/page", here / "skills" / "pager"),
         "x.md": (b"text", here / "files" / "x.md"),
-        "y/z": (b"1,2", here / "files" / "y/z"),
+        "y/z": (tmp_path / "data", here / "files" / "y/z"),
     }
     main, named = ada.sessions
     assert (main.name, main.model, main.messages) == (None, None, ["Hi"])
@@ -91,6 +96,7 @@ WRONG = [
     (ADA % "files: {x: {content: a, from: b}}", ".files.x: Write its content, or"),
     (ADA % "files: {x: {from: nowhere}}", ".files.x.from: "),
     (ADA % "skills: {x: nowhere}", ".skills.x: "),
+    (ADA % "home: nowhere", ".home: "),
     (ADA % "skills: {a/b: x}", "It should be the name of one folder."),
     (ADA % "sessions: [{messages: []}]", ".sessions[0].messages: List should have at least"),
     (ADA % "sessions: [{messages: [a]}, {messages: [b]}]",

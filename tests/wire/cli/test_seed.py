@@ -24,6 +24,7 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.http.listener import with_state
 from chowder_local.seeding.desired_state import DesiredJob, Location
+from chowder_local.seeding.home import FileIndex, Home
 from chowder_local.seeding.plan import MakeJob
 from chowder_local.seeding.target import MARKER, SeededAgent
 from tests.scripted.gateway import failing, friendly
@@ -116,11 +117,20 @@ async def open_place(tmp_path: Path) -> AsyncIterator[tuple[World, str]]:
             yield world, url
 
 
+def place_in(folder: Path, portal: BlockingPortal, world: World, url: str) -> Place:
+    """The place of a server whose data directory is in a folder."""
+    data = folder / "data"
+    data.mkdir()
+    facts = {"pid": os.getpid(), "base_url": url, "version": "0.0.1"}
+    (data / "server.json").write_text(json.dumps(facts))
+    (data / "default.key").write_text(world.key)
+    env = {"CHOWDER_DATA_DIR": str(data), "PATH": "/nowhere", "MY_KEY": "sk-planted"}
+    return Place(portal, world, url, folder, env)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     """A server in a thread of its own, because the command line blocks the test's thread."""
-    data = tmp_path / "data"
-    data.mkdir()
     (tmp_path / "pager").mkdir()
     (tmp_path / "pager" / "SKILL.md").write_text("Page.")
     (tmp_path / "data.csv").write_bytes(b"1,\xff")
@@ -129,11 +139,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         start_blocking_portal("asyncio") as portal,
         portal.wrap_async_context_manager(open_place(tmp_path)) as (world, url),
     ):
-        facts = {"pid": os.getpid(), "base_url": url, "version": "0.0.1"}
-        (data / "server.json").write_text(json.dumps(facts))
-        (data / "default.key").write_text(world.key)
-        env = {"CHOWDER_DATA_DIR": str(data), "PATH": "/nowhere", "MY_KEY": "sk-planted"}
-        yield Place(portal, world, url, tmp_path, env)
+        yield place_in(tmp_path, portal, world, url)
 
 
 def declared(capsys: Output) -> dict[str, Any]:
@@ -408,7 +414,8 @@ def test_a_job_loses_the_session_that_its_declaration_no_longer_has(serve: Serve
     )
     where = Location(Path("seed.yaml"), yaml.compose("{}"))
     with Client(server["base_url"]) as client:
-        target = SimpleNamespace(running_agent=lambda *_: SeededAgent(client, "i1"))
+        home = Home(client, "i1", FileIndex())
+        target = SimpleNamespace(running_agent=lambda *_: SeededAgent(client, "i1", home))
         MakeJob("o", where, "", "ada", job, "j1").take(cast("SeedTarget", target))
     ((_, sent),) = requests
     assert (sent["session"], sent["deliver"]) == (None, None)

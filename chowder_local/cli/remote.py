@@ -1,0 +1,253 @@
+"""`pull`, `push` and `drift`: agents of another server, by its published API alone."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from chowder_local.cli.options import Command, confirm, yes_option
+from chowder_local.cli.output import count_of, note, say, waiting, without_controls
+from chowder_local.cli.seed import SEED_PATH, open_memory, read_file, seed_server
+from chowder_local.core.errors import FAILURE
+from chowder_local.core.errors.process import SettingsInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chowder_local.cli.context import Context
+    from chowder_local.client.remote import RemoteClient
+    from chowder_local.seeding.desired_state import DesiredInstance, DesiredOrganization
+    from chowder_local.seeding.home import FileIndex
+    from chowder_local.seeding.plan import SeedStep
+    from chowder_local.seeding.remote import RemoteTarget
+    from chowder_local.seeding.target import CurrentOrganization, Memory
+
+KEY = "CHOWDER_REMOTE_KEY"
+MAX_SHOWN = 20
+"""How many files a question names."""
+
+
+@click.command(cls=Command)
+@click.argument("url")
+@click.argument("instance")
+@click.option("--as", "name", help="Its name here; the same as there if it is left out.")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the seed file and the agent's files; by default one with its name here.",
+)
+@yes_option
+@click.pass_obj
+def pull(
+    context: Context, url: str, instance: str, name: str | None, folder: Path | None, yes: bool
+) -> None:
+    """Copy the agent INSTANCE of another server, such as https://api.example/v1, to this one.
+
+    The key is read from CHOWDER_REMOTE_KEY; a scoped one with `read` and `files` is enough.
+    Configuration and files come into a folder with a seed file, which can be committed, and make an
+    agent here. A second run copies what has changed. At the end, it says what the API does not
+    show.
+    """
+    from chowder_local.seeding.remote import SEED_FILE, Pull, find_instance
+
+    # Without a server, the copy would be for nothing.
+    context.root_url()
+    with _client(context, url) as client:
+        found = find_instance(client, instance)
+        name = name or str(found["name"])
+        folder = folder or Path(re.sub(r"[^\w.-]+", "-", name).strip(".-") or "agent")
+        with waiting(f"Reading {name}") as update:
+            index = _index(open_memory(context, _root(url)))
+            copy = Pull(client, found, name, folder, index, partial(_report, update))
+            changed = copy.plan()
+        if changed:
+            files = without_controls(", ".join(changed[:MAX_SHOWN]))
+            confirm(f"Overwrite what was changed in {folder} ({files})?", yes=yes)
+        with waiting(f"Copying {name}") as update:
+            copy.report = partial(_report, update)
+            copy.take()
+            copy.note_rest()
+    seed_file = folder / SEED_FILE
+    say(f"{name} is in {folder}. Its seed file is {seed_file}.")
+    index = _index(open_memory(context))
+    seed_server(context, read_file(context, seed_file), index)
+    index.write()
+    note("Not copied:")
+    for each in copy.notes:
+        note(f"- {without_controls(each)}")
+
+
+@click.command(cls=Command)
+@click.argument("file", type=SEED_PATH)
+@click.argument("url")
+@click.argument("instance", required=False)
+@click.option("--delete", is_flag=True, help="Remove settings and replaced keys, after asking.")
+@click.option("--dry-run", is_flag=True, help="Only show the plan.")
+@yes_option
+@click.pass_obj
+def push(
+    context: Context,
+    file: Path,
+    url: str,
+    instance: str | None,
+    delete: bool,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Bring agents of another server to what the seed file FILE declares, after showing the plan.
+
+    The key is read from CHOWDER_REMOTE_KEY. Configuration, files, skills and scoped keys are
+    created or changed; nothing is stopped, and nothing removed without --delete. With INSTANCE, the
+    only agent of the file goes to the one of that name. A file cannot be removed: the API has no
+    call for it.
+    """
+    from chowder_local.seeding.remote import RemoteTarget, published_part
+    from chowder_local.seeding.run import take
+
+    organization, left = published_part(read_file(context, file), file, instance)
+    host, key, memory = _root(url), _key(context), open_memory(context, _root(url))
+    removal = partial(_removal, url)
+    with RemoteTarget(
+        host, key, memory, note, public_url=url, removal=removal, index=_index(memory)
+    ) as target:
+        target.may_delete = delete
+        steps, state = _plan(target, organization)
+        for each in left:
+            note(f"Not pushed: {each}. The published API has no call for it, or it is for tests.")
+        for each in target.only_there(organization):
+            note(f"Stays: {without_controls(each)}. The API cannot remove a file.")
+        if not steps:
+            say(f"{url} is as declared: nothing is to be changed.")
+        if not steps or dry_run:
+            return
+        confirm(f"Take {count_of(len(steps), 'step')} at {url}?", yes=yes)
+        again, new_state = _plan(target, organization, is_shown=False)
+        if new_state != state:
+            note(f"Warning: {url} has changed since the plan. Somebody else may be pushing.")
+            _show(again)
+            confirm("Take these steps instead?", yes=yes)
+        with waiting(f"Changing {url}") as update:
+            target.report = partial(_report, update)
+            take(again, target, target.report)
+        target.index.write()
+        say(f"Pushed in {count_of(len(again), 'step')}.")
+        if organization.keys:
+            note(f"Scoped keys that were made are in {memory.file}, which only you can read.")
+
+
+def _plan(
+    target: RemoteTarget, organization: DesiredOrganization, *, is_shown: bool = True
+) -> tuple[list[SeedStep], dict[str, CurrentOrganization]]:
+    from chowder_local.seeding.plan import plan
+
+    with waiting(f"Reading {target.public_url}") as update:
+        target.report = partial(_report, update)
+        state = target.current_state([organization])
+    target.index.write()
+    steps = plan([organization], state, target.removal, is_exact=target.may_delete)
+    if is_shown:
+        _show(steps)
+    return steps, state
+
+
+def _show(steps: list[SeedStep]) -> None:
+    for step in steps:
+        say(without_controls(step.description))
+
+
+@click.command(cls=Command)
+@click.argument("desired")
+@click.argument("url")
+@click.argument("instance")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if something differs.")
+@click.pass_obj
+def drift(context: Context, desired: str, url: str, instance: str, exit_code: bool) -> int:
+    """Show how the agent INSTANCE of another server differs from a seed file or an agent here.
+
+    DESIRED is a seed file, or the name or id of an agent of this server. The key is read from
+    CHOWDER_REMOTE_KEY. Settings are compared one by one and files by their contents; secrets,
+    channels and what the API does not show are not compared.
+    """
+    return compare_remote(context, desired, url, instance, exit_code=exit_code)
+
+
+def compare_remote(
+    context: Context, desired: str, url: str, instance: str, *, exit_code: bool
+) -> int:
+    """Prints what differs, and returns the exit code."""
+    from chowder_local.seeding.home import FileIndex
+    from chowder_local.seeding.remote import (
+        current_agent,
+        desired_agent,
+        differences,
+        find_instance,
+        scope,
+    )
+
+    declared = _declared(context, Path(desired), instance) if Path(desired).is_file() else None
+    index = _index(open_memory(context, _root(url)))
+    with _client(context, url) as client, waiting(f"Reading {instance}"):
+        found = find_instance(client, instance)
+        only = None if declared is None else scope(declared)
+        there = current_agent(client, found, index, only)
+        index.write()
+    if declared is not None:
+        here = desired_agent(declared)
+    else:
+        with context.client() as local, waiting(f"Reading {desired}"):
+            here = current_agent(local, find_instance(local, desired), FileIndex())
+    lines = list(differences(here, there))
+    for line in lines:
+        say(without_controls(line))
+    if not lines:
+        note(f"{instance} is as {desired} has it.")
+    return FAILURE if lines and exit_code else 0
+
+
+def _declared(context: Context, file: Path, instance: str) -> DesiredInstance:
+    declared = [
+        each
+        for organization in read_file(context, file).organizations
+        for each in organization.instances
+    ]
+    named = [each for each in declared if each.name == instance] or declared
+    if len(named) != 1:
+        raise SettingsInvalid(f"{file} has several instances, and none is called {instance}.")
+    return named[0]
+
+
+def _client(context: Context, url: str) -> RemoteClient:
+    from chowder_local.client.remote import RemoteClient
+
+    return RemoteClient(url, _key(context))
+
+
+def _key(context: Context) -> str:
+    if key := context.env.get(KEY, "").strip():
+        return key
+    raise SettingsInvalid(f"Set {KEY} to a key of the other server. It is not stored.")
+
+
+def _root(url: str) -> str:
+    return url.rstrip("/").removesuffix("/v1")
+
+
+def _index(memory: Memory) -> FileIndex:
+    from chowder_local.seeding.home import FileIndex
+
+    return FileIndex(memory.file.with_name(f"{memory.file.name}.files"))
+
+
+def _removal(url: str, _: str, instance_id: str) -> str:
+    header = f'"Authorization: Bearer ${KEY}"'
+    return f"curl -X DELETE {url}/instances/{instance_id} -H {header}"
+
+
+def _report(update: Callable[[str], None], state: str) -> None:
+    # Names of files are the other server's.
+    update(without_controls(state))
