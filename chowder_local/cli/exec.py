@@ -113,6 +113,8 @@ class Signals:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if not self._is_running:
+            # A second one does not interrupt what the first one lets be removed.
+            self.ignore()
             raise click.exceptions.Exit(OF_SIGNAL + number)
         # Ctrl-C in a terminal reaches the command by itself.
         if number == signal.SIGINT and sys.stdin.isatty():

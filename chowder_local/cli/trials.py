@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chowder_local.cli.commands import find_instance, find_snapshot
+from chowder_local.cli.exec import Signals
 from chowder_local.cli.options import Command, output_option
 from chowder_local.cli.output import Output, count_of, note, show_list, waiting, without_controls
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
@@ -45,7 +46,7 @@ def trials(context: Context, output: Output, file: Path, seed: int | None) -> in
 
     cases = read_cases(file)
     reports: dict[str, TrialsReport] = {}
-    with context.client() as client, waiting("The trials begin", 1.0) as update:
+    with Signals(), context.client() as client, waiting("The trials begin", 1.0) as update:
         default = DEFAULT_MODELS[ModelProvider.ANTHROPIC]
         runner = CaseRunner(client, cases, new_seed() if seed is None else seed, default)
         try:

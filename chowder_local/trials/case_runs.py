@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from contextlib import ExitStack
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed
-from chowder_local.trials.cases import Evidence, NoJudgement
+from chowder_local.trials.cases import UNDECIDED, Evidence
 from chowder_local.trials.run import (
     NO_FORK,
     Outcome,
@@ -24,7 +25,7 @@ from chowder_local.trials.run import (
 from chowder_local.trials.spending import refusal, spending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from chowder_local.client import Client
     from chowder_local.client.transport import Json
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 NAME_LENGTH = 100
 MAX_TURNS = 1_000
-NO_SESSION = HTTPStatus.NOT_FOUND
 
 
 @dataclass(eq=False, repr=False)
@@ -49,6 +49,9 @@ class CaseRunner:
     model: str
 
     def __post_init__(self) -> None:
+        self._agents: set[str] = set()
+        """Forks and the judge, until they are deleted."""
+        self._is_closed = False
         self._judge_id: str | None = None
         self._one_judge = Lock()
 
@@ -59,27 +62,55 @@ class CaseRunner:
         """
         at_once = how_many_at_once(self.client.health())
         plan = self.cases.plan(case)
-        return run_trials(plan, self.seed, at_once, lambda trial: self._make(case, trial, fork))
+        return run_trials(
+            plan, self.seed, at_once, lambda trial: self._make(case, trial, fork), self._ending()
+        )
 
     def close(self) -> None:
-        """Deletes the judge, if there was one."""
-        if self._judge_id is not None:
-            self.client.delete(self._judge_id)
+        """Deletes the agents that are left, which ends what is asked of them. No other is made."""
+        self._is_closed = True
+        for each in tuple(self._agents):
+            self._delete(each)
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        # An interruption does not wait for models.
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _keep(self, made: Json) -> str:
+        instance_id: str = made["id"]
+        self._agents.add(instance_id)
+        if self._is_closed:
+            self._delete(instance_id)
+            raise CancelledError
+        return instance_id
+
+    def _delete(self, instance_id: str) -> None:
+        try:
+            self.client.delete(instance_id)
+        except ApiRefused as refused:
+            if refused.status != HTTPStatus.NOT_FOUND:
+                raise
+        self._agents.discard(instance_id)
 
     def _make(self, case: Case, trial: Trial, fork: Fork) -> TrialResult:
         began, since, client = time.monotonic(), datetime.now(UTC), self.client
         with ExitStack() as exits:
-            instance_id = fork(f"{case.name[:NAME_LENGTH]} {trial.number}")["id"]
-            exits.callback(client.delete, instance_id)
+            instance_id = self._keep(fork(f"{case.name[:NAME_LENGTH]} {trial.number}"))
+            exits.callback(self._delete, instance_id)
             try:
                 client.wait_until_running(instance_id)
-            except BootFailed as problem:
-                outcome, reason, is_last = Outcome.UNDECIDED, f"{NO_FORK}: {problem}", False
-            else:
                 client.set_clock(instance_id, seed=trial.seed)
                 if case.budget is not None:
                     limits = case.budget.model_dump(exclude_none=True)
                     client.set_budget(instance_id=instance_id, **limits)
+            except (ApiRefused, BootFailed) as problem:
+                outcome, reason, is_last = Outcome.UNDECIDED, f"{NO_FORK}: {problem}", False
+            else:
                 outcome, reason, is_last = self._outcome(case, instance_id, since)
             return TrialResult(
                 trial.number,
@@ -95,14 +126,19 @@ class CaseRunner:
         """How a trial ends, why, and whether no other one can have an outcome."""
         try:
             evidence = self._evidence(case, instance_id, since)
-            problems = [text for each in case.checks if (text := evidence.problem(each))]
         except ApiRefused as refused:
             ended = refusal(self.client, [instance_id], since)
             if ended is None:
                 return Outcome.FAILED, str(refused), False
             return Outcome.UNDECIDED, *ended
-        except (BootFailed, NoJudgement) as problem:
+        except BootFailed as problem:
             return Outcome.UNDECIDED, str(problem), False
+        try:
+            problems = evidence.problems(case.checks)
+        except UNDECIDED as problem:
+            # A judge's agent has no budget of its own.
+            ended = refusal(self.client, [], since) or (f"it is not checked: {problem}", False)
+            return Outcome.UNDECIDED, *ended
         return Outcome.FAILED if problems else Outcome.PASSED, "; ".join(problems), False
 
     def _evidence(self, case: Case, instance_id: str, since: datetime) -> Evidence:
@@ -125,7 +161,7 @@ class CaseRunner:
         try:
             page = self.client.transcript(instance_id, case.session, limit=MAX_TURNS)
         except ApiRefused as refused:
-            if refused.status != NO_SESSION:
+            if refused.status != HTTPStatus.NOT_FOUND:
                 raise
             return []
         turns: list[Json] = page["turns"]
@@ -135,8 +171,9 @@ class CaseRunner:
         # A session for each judgement, of an agent that is none of those that are judged.
         with self._one_judge:
             if self._judge_id is None:
-                self._judge_id = self.client.create_instance("judge of trials")["id"]
-                self.client.wait_until_running(self._judge_id)
+                made = self._keep(self.client.create_instance("judge of trials"))
+                self.client.wait_until_running(made)
+                self._judge_id = made
         session = f"judgement-{uuid.uuid4().hex}"
         return _text_of(self.client.respond(self._judge_id, text, model, session))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import jsonschema_rs
@@ -11,7 +12,8 @@ import regex
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chowder_local.api.schemas.accounts import BudgetSetting
-from chowder_local.core.errors import ChowderError
+from chowder_local.core.errors.process import ApiRefused
+from chowder_local.core.errors.sandboxes import BootFailed
 from chowder_local.seeding.desired_state import read
 from chowder_local.trials.statistics import MAX_TRIALS, Plan
 
@@ -189,6 +191,10 @@ class NoJudgement(Exception):
     """A judge has not said whether a trial passes."""
 
 
+UNDECIDED = (NoJudgement, ApiRefused, BootFailed)
+"""What keeps a check from being decided."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What a trial has left to check."""
@@ -203,8 +209,26 @@ class Evidence:
     judge: Callable[[str, str], str]
     """Sends a message to a model, and returns its answer."""
 
+    def problems(self, checks: Sequence[Check]) -> list[str]:
+        """Why checks do not hold. Judges are asked only if all else holds.
+
+        Raises what kept a check from being decided if no other one fails.
+        """
+        found: list[str] = []
+        unknown: Exception | None = None
+        for each in sorted(checks, key=lambda each: each.judge is not None):
+            if each.judge is not None and found:
+                break
+            try:
+                found += filter(None, [self.problem(each)])
+            except UNDECIDED as problem:
+                unknown = problem
+        if unknown is not None and not found:
+            raise unknown
+        return found
+
     def problem(self, check: Check) -> str | None:
-        """Why a check does not hold, if so. Raises NoJudgement, and ChowderError of a judge."""
+        """Why a check does not hold, if so. Raises UNDECIDED."""
         (name,) = check.model_fields_set
         problem: str | None = getattr(self, f"_{name}")(getattr(check, name))
         return problem
@@ -235,7 +259,9 @@ class Evidence:
     def _file(self, file: FileContent) -> str | None:
         try:
             content = self.read_file(file.path)
-        except ChowderError as problem:
+        except ApiRefused as problem:
+            if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
             return f"the file {file.path} cannot be read: {problem}"
         if file.contains is not None and file.contains not in content:
             return f"the file {file.path} does not contain {file.contains!r}"

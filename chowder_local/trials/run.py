@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from random import Random
@@ -208,12 +209,17 @@ def how_many_at_once(health: Mapping[str, Any]) -> int:
 
 
 def run_trials(
-    plan: Plan, seed: int, at_once: int, make: Callable[[Trial], TrialResult]
+    plan: Plan,
+    seed: int,
+    at_once: int,
+    make: Callable[[Trial], TrialResult],
+    ending: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - it has no state
 ) -> TrialsReport:
     """Runs trials in threads until the verdict is certain.
 
     The verdict is on the first trials by number: in the order of their ends, quick failures would
-    count before slow passes. What `make` raises ends the run.
+    count before slow passes. What `make` raises ends the run. `ending` gets to know of an
+    interruption before the trials in progress are waited for.
     """
     ended: dict[int, TrialResult] = {}
     results: list[TrialResult] = []
@@ -222,7 +228,7 @@ def run_trials(
     running: set[Future[TrialResult]] = set()
     last = plan.trials
     begun = 0
-    with ThreadPoolExecutor(at_once, thread_name_prefix="trial") as threads:
+    with ThreadPoolExecutor(at_once, thread_name_prefix="trial") as threads, ending:
         while verdict is None:
             while len(running) < at_once and begun < last:
                 begun += 1

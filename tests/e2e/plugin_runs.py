@@ -1,4 +1,4 @@
-"""Pytest with our plugin, as a user runs it: a process in a project of its own."""
+"""Pytest with our plugin, and commands, as a user runs them: a process of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Pytest in a folder, against a server that its environment names, if any."""
     return subprocess.run(
-        [*_python(), *PYTEST, *options], cwd=folder, env=environment(folder, server) | env,
+        [*python(), *PYTEST, *options], cwd=folder, env=environment(folder, server) | env,
         capture_output=True, text=True, check=False, timeout=RUN_TIMEOUT_S,
     )  # fmt: skip
 
@@ -33,13 +33,13 @@ def run(
 def begun(folder: Path) -> subprocess.Popen[str]:
     """The same, still on its way, and without a server."""
     return subprocess.Popen(
-        [*_python(), *PYTEST, "-s"], cwd=folder, env=environment(folder, None), text=True,
+        [*python(), *PYTEST, "-s"], cwd=folder, env=environment(folder, None), text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
 
 
-def _python() -> list[str]:
-    """Python, which counts what the plugin does in the run if this process counts, too."""
+def python() -> list[str]:
+    """Python, which counts what is run of the package if this process counts, too."""
     if Coverage.current() is None:
         return [sys.executable]
     counting = ["--rcfile", f"{ROOT}/pyproject.toml", "--data-file", f"{ROOT}/.coverage"]

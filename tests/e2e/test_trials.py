@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.plugin_runs import run
+from tests.e2e.copies import local
+from tests.e2e.plugin_runs import python, run
 from tests.e2e.serving import bare_environment
+from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,6 +137,18 @@ organizations:
 """
 
 
+def begun(server: ServerProcess, folder: Path, *options: str) -> subprocess.Popen[str]:
+    """`chowder-local trials cases.yaml` in a folder."""
+    named = {
+        "CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key,
+        "CHOWDER_DATA_DIR": str(folder / "data"),
+    }  # fmt: skip
+    return subprocess.Popen(
+        [*python(), "-m", "chowder_local", "trials", "cases.yaml", *options], cwd=folder,
+        env=bare_environment() | named, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
 def test_the_command_runs_the_cases_of_a_file_and_fails_if_one_does(
     quick_server: ServerProcess, quick_api: Api, tmp_path: Path
 ) -> None:
@@ -144,21 +158,14 @@ def test_the_command_runs_the_cases_of_a_file_and_fails_if_one_does(
     quick_api.say(instance_id, "My name is Ada.")
     (tmp_path / "cases.yaml").write_text(CASES)
     (tmp_path / "seed.yaml").write_text(SEED)
-    named = {
-        "CHOWDER_BASE_URL": quick_server.base_url, "CHOWDER_KEY": quick_server.key,
-        "CHOWDER_DATA_DIR": str(tmp_path / "data"),
-    }  # fmt: skip
-    command = [sys.executable, "-m", "chowder_local", "trials", "cases.yaml", "--seed", "5"]
-    done = subprocess.run(
-        [*command, "--json"], cwd=tmp_path, env=bare_environment() | named,
-        capture_output=True, text=True, check=False, timeout=TIMEOUT_S,
-    )  # fmt: skip
-    assert done.returncode == 1, done.stdout + done.stderr
-    found = {each["name"]: each for each in json.loads(done.stdout)}
+    with begun(quick_server, tmp_path, "--seed", "5", "--json") as process:
+        stdout, stderr = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 1, stdout + stderr
+    found = {each["name"]: each for each in json.loads(stdout)}
     assert {name: (each["verdict"], each["passed"]) for name, each in found.items()} == {
         "remembers": ("passed", 3), "a new agent": ("passed", 3), "wrong": ("failed", 0),
         "seeded": ("passed", 3),
-    }, done.stdout + done.stderr  # fmt: skip
+    }, stdout + stderr  # fmt: skip
     (result, *_) = found["wrong"]["results"]
     assert result["reason"].startswith("the answer does not contain 'Grace'; the file workspace/no")
     assert {each["seed"] for each in found.values()} == {5}
@@ -167,6 +174,31 @@ def test_the_command_runs_the_cases_of_a_file_and_fails_if_one_does(
     assert sorted(new.values()) == ["desk", "taught"]
     for each in new:
         quick_api.delete(f"instances/{each}")
+
+
+ENDLESS = """
+cases:
+  - {name: endless, message: Please wait., checks: [{contains: a}]}
+"""
+
+
+def test_the_command_deletes_its_agents_when_a_signal_ends_it_amid_a_message(
+    quick_server: ServerProcess, quick_api: Api, tmp_path: Path
+) -> None:
+    before = quick_api.get("instances").json()
+    (tmp_path / "cases.yaml").write_text(ENDLESS)
+
+    def is_waiting() -> bool:
+        forks = [each for each in quick_api.get("instances").json() if "endless " in each["name"]]
+        logs = (local(quick_api, "GET", f"instances/{each['id']}/logs").text for each in forks)
+        return len(forks) == 2 and all("waiting\n" in each for each in logs)
+
+    with begun(quick_server, tmp_path) as process:
+        eventually(is_waiting, "two trials wait for their answers", TIMEOUT_S)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 128 + signal.SIGTERM, stdout + stderr
+    assert quick_api.get("instances").json() == before
 
 
 MEASURED = """

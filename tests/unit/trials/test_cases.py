@@ -69,6 +69,8 @@ JUDGEMENTS = {"kind": "PASS\nIt is.", "strict": "**FAIL**\nIt is not polite.", "
 
 
 def read_file(path: str) -> str:
+    if path == "workspace/hidden.md":
+        raise ApiRefused(502, "The sandbox does not answer.")
     if path not in FILES:
         raise ApiRefused(404, f"No such file: {path}")
     return FILES[path]
@@ -136,10 +138,26 @@ def test_an_answer_in_json_is_compared_with_a_schema() -> None:
     assert "required" in str(evidence("{}").problem(check))
 
 
-def test_a_judge_without_a_verdict_decides_nothing() -> None:
-    check = Check.model_validate({"judge": {"model": "vague", "question": "Is it polite?"}})
+@pytest.mark.parametrize(
+    ("checks", "words"),
+    [
+        ([{"contains": "4"}], "does not contain '4'"),
+        ([{"judge": {"model": "strict", "question": "Is it polite?"}}], "strict judges"),
+    ],
+)
+def test_a_judge_without_a_verdict_decides_nothing_and_a_check_that_fails_does(
+    checks: list[dict[str, Any]], words: str
+) -> None:
+    vague = {"judge": {"model": "vague", "question": "Is it polite?"}}
     with pytest.raises(NoJudgement, match="wrote neither PASS nor FAIL"):
-        evidence().problem(check)
+        evidence().problems([Check.model_validate(each) for each in [vague, *HOLDING]])
+    (problem,) = evidence().problems([Check.model_validate(each) for each in [vague, *checks]])
+    assert words in problem
+
+
+def test_a_file_that_the_server_cannot_read_decides_nothing() -> None:
+    with pytest.raises(ApiRefused, match="does not answer"):
+        evidence().problems([Check.model_validate({"file": {"path": "workspace/hidden.md"}})])
 
 
 def test_the_guides_file_of_cases_is_one(tmp_path: Path) -> None:
