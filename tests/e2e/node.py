@@ -18,8 +18,8 @@ INSTALL_TIMEOUT_S = 300
 RUN_TIMEOUT_S = 300
 STOP_TIMEOUT_S = 10
 # No script: one would compile an optional package.
-NPM_CI = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier",
-          "--loglevel=error")  # fmt: skip
+NPM_OPTIONS = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier",
+               "--loglevel=error")  # fmt: skip
 
 
 @cache
@@ -30,16 +30,23 @@ def node_modules() -> Path:
     def install(place: Path) -> None:
         for file in files:
             shutil.copy(file, place)
-        done = subprocess.run(
-            [tool("npm"), *NPM_CI],
-            cwd=place,
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_TIMEOUT_S,
-        )
-        assert done.returncode == 0, f"npm ci: {done.stdout}{done.stderr}"
+        _npm(place, "ci")
 
     return made_once("packages", install, *(file.read_bytes() for file in files)) / "node_modules"
+
+
+def packages_of(*names: str) -> Path:
+    """The folder with these packages, which name their versions; for occasional tests."""
+    place = made_once("packages", lambda place: _npm(place, "install", *names), *names)
+    return place / "node_modules"
+
+
+def _npm(place: Path, *words: str) -> None:
+    done = subprocess.run(
+        [tool("npm"), *words, *NPM_OPTIONS], cwd=place, capture_output=True, text=True,
+        check=False, timeout=INSTALL_TIMEOUT_S,
+    )  # fmt: skip
+    assert done.returncode == 0, f"npm {words}: {done.stdout}{done.stderr}"
 
 
 class Programs:

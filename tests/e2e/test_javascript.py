@@ -14,7 +14,7 @@ import pytest
 
 from chowder_local import __version__
 from tests.e2e.made_once import made_once
-from tests.e2e.node import RUN_TIMEOUT_S, node_modules, tool
+from tests.e2e.node import RUN_TIMEOUT_S, node_modules, packages_of, tool
 from tests.e2e.quick_agents import open_quick_server
 from tests.e2e.serving import bare_environment
 
@@ -132,3 +132,57 @@ def test_the_package_has_the_version_of_the_server_and_needs_nothing() -> None:
 def test_a_body_runs_as_trials_on_forks(quick_server: ServerProcess, tmp_path: Path) -> None:
     said = helped(tmp_path / "js", quick_server, "trials.test.js")
     assert "# pass 4\n" in said, said
+
+
+TRIALS = """
+import { agents } from "chowder-local/test";
+
+const chowder = agents({ before: beforeAll, after: afterAll });
+const agent = () => chowder.common();
+
+test("says so", chowder.trials({ agent, trials: 3, seed: 7 }, async ({ agent, number }) => {
+  expect(await agent.say(`I am ${number}`)).toBe(`Turn 1. First: I am ${number}`);
+}), 300_000);
+
+test("does not say so", chowder.trials({ agent, trials: 3, seed: 7 }, async ({ agent }) => {
+  expect(await agent.say("Hi")).toBe("Nothing like that");
+}), 300_000);
+
+const options = { agent, trials: 3, isolation: "session" };
+test("in sessions", chowder.trials(options, async ({ agent, session }) => {
+  expect(await agent.say("Hi", { session })).toBe("Turn 1. First: Hi");
+}), 300_000);
+"""
+
+
+@pytest.mark.docker
+@pytest.mark.occasional
+@pytest.mark.parametrize(
+    ("package", "options"),
+    [("vitest@4.1.12", ["run", "--globals"]), ("jest@30.5.2", [])],
+    ids=["vitest", "jest"],
+)
+def test_trials_run_under_other_runners_and_say_why_they_fail(
+    quick_server: ServerProcess, tmp_path: Path, package: str, options: list[str]
+) -> None:
+    (tmp_path / "package.json").write_text("{}")
+    (tmp_path / "trials.test.mjs").write_text(TRIALS)
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules/chowder-local").symlink_to(PACKAGE)
+    program = packages_of(package) / ".bin" / package.partition("@")[0]
+    done = ended(
+        tmp_path, str(program), *options, CHOWDER_BASE_URL=quick_server.base_url,
+        CHOWDER_KEY=quick_server.key, NODE_OPTIONS="--experimental-vm-modules", NO_COLOR="1",
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert "1 failed" in said, said
+    assert "2 passed" in said, said
+    for words in (
+        "passed: 3 of 3 trials passed (1; interval",
+        "failed: 0 of 1 trials passed (0; interval",
+        "Seed 7.",
+        "Nothing like that",
+        "--- model calls of trial 1 of common ---",
+    ):
+        assert words in said, said
