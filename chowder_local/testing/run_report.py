@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
 import re
@@ -101,7 +102,14 @@ class _Test:
     outcome: str
     facts: Mapping[str, Any]
     message: str
-    transcript: str
+    sections: Sequence[tuple[str, str]]
+    """Titles and texts of what its agents did."""
+
+    def transcript(self, most: int | None = None) -> str:
+        """The sections as Markdown, with at most so many characters of their texts."""
+        each_most = None if most is None else most // max(1, len(self.sections))
+        parts = (f"## {title}\n\n{_fenced(text[:each_most])}" for title, text in self.sections)
+        return "\n\n".join(parts)
 
     @property
     def transcript_file(self) -> str:
@@ -143,10 +151,9 @@ class RunReport:
             return
         path, line, _ = report.location
         sections = [*self._own_sections(report), *facts.pop("sections")]
-        text = "\n\n".join(f"## {title}\n\n{_fenced(text)}" for title, text in sections)
         message = report.longreprtext
         self._tests.append(
-            _Test(report.nodeid, path, (line or 0) + 1, report.outcome, facts, message, text)
+            _Test(report.nodeid, path, (line or 0) + 1, report.outcome, facts, message, sections)
         )
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -224,14 +231,14 @@ class RunReport:
             yield from (f"- {each}" for each in significant)
         for each in self._tests:
             if each.outcome == "failed":
-                yield f"\n<details><summary>{each.name}</summary>\n"
+                yield f"\n<details><summary>{html.escape(each.name)}</summary>\n"
                 yield _fenced(each.message[:SHOWN_TRANSCRIPT])
-                yield f"\n{each.transcript[:SHOWN_TRANSCRIPT]}\n"
+                yield f"\n{each.transcript(SHOWN_TRANSCRIPT)}\n"
                 yield "</details>"
         yield ""
 
     def _link(self, test: _Test) -> str:
-        if self._folder is None or not test.transcript:
+        if self._folder is None or not test.sections:
             return "below" if test.outcome == "failed" else "–"
         server, repository, run = (
             self._env.get(f"GITHUB_{each}") for each in ("SERVER_URL", "REPOSITORY", "RUN_ID")
@@ -246,8 +253,8 @@ class RunReport:
         (folder / TRANSCRIPTS).mkdir(parents=True, exist_ok=True)
         (folder / SUMMARY).write_text(summary, "utf-8")
         for each in self._tests:
-            if each.transcript:
-                text = f"# {each.name}\n\n{each.transcript}\n"
+            if each.sections:
+                text = f"# {each.name}\n\n{each.transcript()}\n"
                 (folder / each.transcript_file).write_text(text, "utf-8")
         findings = [
             {

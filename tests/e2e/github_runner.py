@@ -35,11 +35,13 @@ class GitHubRunner:
             each.mkdir(parents=True)
         self.env = dict(env)
         self.log = ""
+        self.summary = ""
         self._masked: set[str] = set()
 
     def run(self, script: str, env: Mapping[str, str] | None = None) -> dict[str, str]:
         """A step of bash; its outputs. Raises Failed."""
-        files = {name: self.temp / f"_{name.lower()}" for name in ("ENV", "OUTPUT", "PATH")}
+        names = ("ENV", "OUTPUT", "PATH", "STEP_SUMMARY")
+        files = {name: self.temp / f"_{name.lower()}" for name in names}
         for file in files.values():
             file.write_text("")
         done = subprocess.run(
@@ -57,6 +59,7 @@ class GitHubRunner:
             check=False,
         )
         self._print(done.stdout)
+        self.summary += files["STEP_SUMMARY"].read_text()
         self.env |= _lines(files["ENV"])
         for folder in files["PATH"].read_text().splitlines():
             self.env["PATH"] = f"{folder}:{self.env['PATH']}"
@@ -96,10 +99,13 @@ class GitHubRunner:
         assert (given["if-no-files-found"], given["overwrite"]) == ("warn", "true")
         folder = self.artifacts / given["name"]
         folder.mkdir(exist_ok=True)
-        try:
-            shutil.copy(given["path"], folder)
-        except FileNotFoundError:
-            self.log += f"Warning: there is no {given['path']}\n"
+        path = self.workspace / given["path"]
+        if path.is_dir():
+            shutil.copytree(path, folder, dirs_exist_ok=True)
+        elif path.exists():
+            shutil.copy(path, folder)
+        else:
+            self.log += f"Warning: there is no {path}\n"
 
 
 class _Composite:

@@ -42,6 +42,12 @@ curl -sSf "$CHOWDER_BASE_URL/instances/$id/responses" -H "Authorization: Bearer 
   -H "Content-Type: application/json" -d '{"model": "gpt-4o", "input": "ask your model: Hello"}'
 """
 
+JUDGED = """
+def test_greeting(chowder_instance, chowder_replies):
+    chowder_replies.add("Hello.", text="hello")
+    assert chowder_instance.say("ask your model: hello") == "Good day."
+"""
+
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -135,7 +141,16 @@ def test_github_a_job_talks_to_an_agent_and_its_failure_leaves_logs(
     with pytest.raises(Failed):
         runner.run('echo "the key is $CHOWDER_KEY"; exit 1')
     assert "the key is ***" in runner.log
+    (runner.workspace / "test_agents.py").write_text(JUDGED)
+    with pytest.raises(Failed):
+        runner.run(f"'{sys.executable}' -m pytest --chowder-report report")
     assert not list(runner.artifacts.iterdir())
+    runner.use(checkout, report="report")
+    report = runner.artifacts / "chowder-report-agents-0"
+    assert "| ❌ | `test_agents.py::test_greeting` | 0 of 1 |" in runner.summary
+    assert (report / "summary.md").read_text() == runner.summary
+    (transcript,) = (report / "transcripts").iterdir()
+    assert "## model calls of test_greeting" in transcript.read_text()
     runner.use(checkout, logs="true")
     texts = bundled(runner.artifacts / "chowder-local-agents-0" / "logs.zip")
     assert "POST /v1/instances 201" in texts["server.log"]
