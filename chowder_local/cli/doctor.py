@@ -26,7 +26,7 @@ from chowder_local.diagnostics.checks import Finding, Level
 from chowder_local.openclaw.shortcuts import OBSERVATIONS_FILE, find_misfits, read_observations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from chowder_local.cli.context import Context
     from chowder_local.core.settings import Settings
@@ -182,7 +182,12 @@ AGENT_LOG_LINES = 1000
 CALL_TIMEOUT_S = 5.0
 SHOWN_CONDITIONS = {"call_number", "turn", "model", "provider", "tool"}
 """What a breakpoint matches by, without texts of people and agents."""
-HELD_CALL_MEMBERS = ("id", "instance_id", "turn_id", "provider", "path", "held_at", "until")
+HELD_CALL_MEMBERS = {"id", "instance_id", "turn_id", "provider", "path", "held_at", "until"}
+APPROVAL_MEMBERS = {"id", "since", "until", "problem"}
+ACTIVITY_MEMBERS = {
+    *("status", "since", "turns", "tasks", "problem", "trace_id", "task_id", "kind", "state", "at"),
+    *("model", "model_calls", "model_call_id", "tools", "name"),
+}
 
 _SANDBOX_ID = re.compile(r"chowder-[0-9a-f]{12}")
 
@@ -257,7 +262,9 @@ def _health(settings: Settings) -> Any:
 
 
 def _control(settings: Settings) -> Any:
-    """The default organization's budgets, breakpoints and held calls, without users' texts."""
+    """The default organization's budgets, breakpoints, held calls and approvals, and what its
+    agents are doing, without texts of people and agents.
+    """
     from chowder_local.client import Client
     from chowder_local.client.transport import if_found
 
@@ -270,6 +277,8 @@ def _control(settings: Settings) -> Any:
         budgets = {each or "organization": if_found(client.budget, each) for each in (None, *ids)}
         breakpoints = {each: if_found(client.breakpoint, each) for each in ids}
         held = client.held_calls()
+        approvals = {each: _or_problem(client.approvals, each) for each in ids}
+        activity = {each: _or_problem(client.activity, each) for each in ids}
     for each in breakpoints.values():
         if each is not None:
             given = {name: value for name, value in each["match"].items() if value is not None}
@@ -280,8 +289,29 @@ def _control(settings: Settings) -> Any:
     return {
         "budgets": {name: each for name, each in budgets.items() if each is not None},
         "breakpoints": {name: each for name, each in breakpoints.items() if each is not None},
-        "held_calls": [{name: each[name] for name in HELD_CALL_MEMBERS} for each in held],
+        "held_calls": _without_others(held, HELD_CALL_MEMBERS),
+        "approvals": _without_others(
+            {name: each for name, each in approvals.items() if each}, {*ids, *APPROVAL_MEMBERS}
+        ),
+        "activity": _without_others(activity, {*ids, *ACTIVITY_MEMBERS}),
     }
+
+
+def _or_problem(show: Callable[[str], Any], instance_id: str) -> Any:
+    try:
+        return show(instance_id)
+    except ChowderError as failure:
+        return {"problem": str(failure)}
+
+
+def _without_others(value: Any, members: Collection[str]) -> Any:
+    """The value with these members only, at every level."""
+    if isinstance(value, dict):
+        kept = {name: each for name, each in value.items() if name in members}
+        return {name: _without_others(each, members) for name, each in kept.items()}
+    if isinstance(value, list):
+        return [_without_others(each, members) for each in value]
+    return value
 
 
 def _containers(settings: Settings, env: Mapping[str, str]) -> Any:

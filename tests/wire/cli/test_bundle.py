@@ -41,15 +41,30 @@ def bundled(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> di
     env, _ = serve(
         {
             "GET /local/health": {"status": "ok", "said": f"key {SECRETS[0]}"},
-            "GET /v1/instances": [{"id": "i1"}],
+            "GET /v1/instances": [{"id": "i1"}, {"id": "i2"}],
             "GET /local/budget": (404, {"detail": "There is no budget."}),
             "GET /local/instances/i1/budget": {"usd": 5, "spent": {"usd": 1}},
             "GET /local/instances/i1/breakpoint": {
                 "match": {"text": "my secret", "tool": "exec", "model": None}, "once": False,
             },
+            "GET /local/instances/i2/budget": (404, {"detail": "There is no budget."}),
+            "GET /local/instances/i2/breakpoint": (404, {"detail": "There is none."}),
             "GET /local/held-calls?wait_s=0.0": [
                 held | {"held_at": "2026", "until": "2027", "error": "my secret"}
             ],
+            "GET /local/instances/i1/approvals": [
+                {"id": "a1", "command": "my secret", "since": "2026", "until": "2027"}
+            ],
+            "GET /local/instances/i1/activity": {
+                "status": "busy",
+                "turns": [
+                    {"kind": "job", "text": "my secret", "tools": [
+                        {"name": "exec", "arguments": "my secret"}
+                    ]}
+                ],
+            },
+            "GET /local/instances/i2/approvals": (409, {"detail": "It is too old."}),
+            "GET /local/instances/i2/activity": {"status": "idle", "turns": []},
         }
     )  # fmt: skip
     (tmp_path / "default.key").write_text(SECRETS[0])
@@ -89,13 +104,19 @@ def test_a_bundle_has_what_a_report_needs(bundled: dict[str, str]) -> None:
     assert bundled["server.log"].startswith("said ")
 
 
-def test_a_bundle_has_budgets_breakpoints_and_held_calls_without_texts(
+def test_a_bundle_has_budgets_breakpoints_approvals_and_activity_without_texts(
     bundled: dict[str, str],
 ) -> None:
     control = json.loads(bundled["control.json"])
     assert control["budgets"] == {"i1": {"usd": 5, "spent": {"usd": 1}}}
     assert control["breakpoints"]["i1"]["match"] == {"text": "…", "tool": "exec"}
     assert [each["id"] for each in control["held_calls"]] == ["ex-7"]
+    assert control["approvals"] == {
+        "i1": [{"id": "a1", "since": "2026", "until": "2027"}],
+        "i2": {"problem": "It is too old. (HTTP 409)"},
+    }
+    tools = [{"name": "exec"}]
+    assert control["activity"]["i1"]["turns"] == [{"kind": "job", "tools": tools}]
     assert "my secret" not in bundled["control.json"]
 
 
