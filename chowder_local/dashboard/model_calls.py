@@ -29,7 +29,7 @@ from chowder_local.dashboard.streams import (
     changed_rows,
     each_news,
 )
-from chowder_local.http.bodies import parse_query
+from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.relay.breakpoints import BreakpointMatch
 from chowder_local.relay.calls import wire_format
@@ -44,6 +44,7 @@ from chowder_local.relay.wire.wire_format import ParsedRequest
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
+    from markupsafe import Markup
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -244,7 +245,20 @@ async def hold_next_call(request: Request) -> Response:
     instance = await instance_of(request)
     services(request).breakpoints.put(instance.id, BreakpointMatch(), once=True)
     text = "The agent's next model call is held. “Model calls” lists it, with what it sends."
-    return notice(request, text)
+    return notice(request, text, _holding(request, instance))
+
+
+async def remove_breakpoint(request: Request) -> Response:
+    """Removes the breakpoint of the instance; what it holds stays held."""
+    instance = await instance_of(request)
+    services(request).breakpoints.remove(instance.id)
+    text = "The breakpoint is removed. Calls that are held stay held."
+    return notice(request, text, _holding(request, instance))
+
+
+def _holding(request: Request, instance: Instance) -> Markup:
+    found = services(request).breakpoints.of_instance(instance.id)
+    return part(request, MACROS, "holding", instance, found, oob=True)
 
 
 class ReleaseForm(BaseModel):
@@ -254,6 +268,8 @@ class ReleaseForm(BaseModel):
     system: str = ""
     body: str = ""
     answer: str = ""
+    how: str = ""
+    """`answer`, also for an empty one."""
     error: int | None = Field(None, ge=400, le=599)
 
 
@@ -264,8 +280,8 @@ async def release(request: Request) -> Response:
     how = HeldCallRelease()
     if sent.error is not None:
         how = HeldCallRelease(reply=Action(error=sent.error))
-    elif sent.answer:
-        how = HeldCallRelease(reply=sent.answer)
+    elif sent.how == "answer":
+        how = await asyncio.to_thread(validated, HeldCallRelease, {"reply": sent.answer}, "body")
     elif sent.body or sent.text or sent.system:
         how = HeldCallRelease(request=await asyncio.to_thread(_edited, call, sent))
     services(request).breakpoints.resume(caller(request).organization_id, call.id, how.release)

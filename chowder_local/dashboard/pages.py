@@ -162,6 +162,7 @@ async def instance_page(
         tab=tab,
         tabs=TABS,
         agent_time=agent_time,
+        breakpoint=services(request).breakpoints.of_instance(instance.id),
         **context,
     )
 

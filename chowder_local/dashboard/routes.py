@@ -153,6 +153,7 @@ PAGES: tuple[Page, ...] = (
     Page("POST", f"{MODEL_CALL}/fail", model_calls.fail_next_message),
     Page("POST", f"{MODEL_CALL}/release", model_calls.release),
     Page("POST", f"{INSTANCE}/hold", model_calls.hold_next_call),
+    Page("POST", f"{INSTANCE}/breakpoint/remove", model_calls.remove_breakpoint),
     Page("GET", "/usage", usage.show),
     Page("POST", "/usage/budget", usage.set_budget, is_audited=True),
     Page("GET", "/usage/budget/remove", usage.confirm_remove_budget),

@@ -135,9 +135,12 @@ class Breakpoints:
         self.changes.notify()
         return self._set[instance_id]
 
+    def of_instance(self, instance_id: InstanceId) -> Breakpoint | None:
+        return self._set.get(instance_id)
+
     def get(self, instance_id: InstanceId) -> Breakpoint:
         """An instance's breakpoint. Raises BreakpointNotFound if it has none."""
-        if (found := self._set.get(instance_id)) is None:
+        if (found := self.of_instance(instance_id)) is None:
             raise BreakpointNotFound
         return found
 

@@ -128,6 +128,13 @@ def test_model_calls_are_held_edited_answered_and_limited_by_clicking(
         page.get_by_role("heading", name="Held", exact=True).wait_for(state="detached")
 
     with threads:
+        page.goto(f"{root(quick_server)}/instances/{instance_id}")
+        page.get_by_role("button", name="Hold the next call").click()
+        page.get_by_text("Holds one call").wait_for()
+        page.get_by_role("button", name="Remove the breakpoint").click()
+        page.get_by_text("Holds one call").wait_for(state="detached")
+        assert "teal" in text_of(quick_api.message(instance_id, said).json())
+
         sent = hold()
         expect(page.get_by_label("Latest message")).to_have_value("My colour is teal.")
         let_go("Continue")

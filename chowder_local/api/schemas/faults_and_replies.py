@@ -386,9 +386,22 @@ class HeldCallRelease(BaseModel):
     def _is_one(self) -> Self:
         if self.request is not None and self.reply is not None:
             raise ValueError("Give request or reply, not both")
+        action = self.action
+        if (
+            action is not None
+            and action.text is not None
+            and not (action.text.strip() or action.call or action.calls)
+        ):
+            raise ValueError(
+                "OpenClaw calls the model again after an empty answer. Give a text, or NO_REPLY to "
+                "have the agent say nothing"
+            )
         return self
 
     @property
+    def action(self) -> Action | None:
+        return Action(text=self.reply) if isinstance(self.reply, str) else self.reply
+
+    @property
     def release(self) -> Release:
-        action = Action(text=self.reply) if isinstance(self.reply, str) else self.reply
-        return Release(self.request, action)
+        return Release(self.request, self.action)

@@ -13,6 +13,7 @@ from chowder_local.core.fault_injection import FaultKind
 from chowder_local.dashboard.model_calls import PORTION
 from chowder_local.instances.conversations.trace_log import TracedTurn, TurnStatus
 from chowder_local.openclaw.session_keys import MAIN_KEY
+from chowder_local.relay.breakpoints import BreakpointMatch
 from chowder_local.relay.wire.conversation import Reply, ToolCall
 from tests.api.dashboard.conftest import Elements
 from tests.scripted.model_calls import parse
@@ -214,7 +215,7 @@ async def test_a_call_is_held_and_goes_on_by_the_forms(visitor: Visitor) -> None
         ({"text": "Which way is north?", "system": "You are an agent."}, "continued"),
         ({"text": "Which way is east?"}, "edited"),
         ({"system": "You are a sailor."}, "edited"),
-        ({"answer": "That way."}, "answered"),
+        ({"how": "answer", "answer": "That way."}, "answered"),
         ({"error": "429"}, "failed"),
     ):
         assert "is held" in (await visitor.post(f"/instances/{agent.id}/hold")).text
@@ -232,5 +233,18 @@ async def test_a_call_is_held_and_goes_on_by_the_forms(visitor: Visitor) -> None
             assert (word in str(release.content)) is (word in str(form))
         assert "Answer instead" not in (await visitor.get(f"/model-calls/{call.id}")).text
     call = called(visitor, agent)
-    broken = await visitor.post(f"/model-calls/{call.id}/release", {"body": "{"})
-    assert broken.status_code == 422
+    for form in ({"body": "{"}, {"how": "answer", "answer": " "}):
+        broken = await visitor.post(f"/model-calls/{call.id}/release", form)
+        assert broken.status_code == 422
+
+
+async def test_a_breakpoint_is_shown_and_removed(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    breakpoints = visitor.http.world.breakpoints
+    assert "Remove the breakpoint" not in (await visitor.get(f"/instances/{agent.id}")).text
+    breakpoints.put(agent.id, BreakpointMatch(text="<weather>", call_number=2), once=False)
+    shown = (await visitor.get(f"/instances/{agent.id}/files")).text
+    assert "Holds each call with text &lt;weather&gt;, call number 2<" in shown
+    removed = (await visitor.post(f"/instances/{agent.id}/breakpoint/remove")).text
+    assert "Remove the breakpoint" not in removed
+    assert breakpoints.of_instance(agent.id) is None
