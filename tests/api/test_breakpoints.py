@@ -71,7 +71,7 @@ async def test_held_calls_are_listed_and_let_go_by_their_organization_only(http:
     other = await http.other_key()
     assert (await http.get("/local/held-calls", key=other)).json() == []
     assert (await http.post(path, json={}, key=other)).status_code == 404
-    for wrong in ({"request": {}, "reply": "Yes."}, {"reply": " "}, {"reply": {"text": ""}}):
+    for wrong in ({"request": {}, "reply": "Yes."}, {"reply": " "}, {"reply": {"template": ""}}):
         assert (await http.post(path, json=wrong)).status_code == 422
     assert (await http.post(path, json={"reply": "Yes."})).status_code == 200
     release = await call.released()

@@ -387,14 +387,13 @@ class HeldCallRelease(BaseModel):
         if self.request is not None and self.reply is not None:
             raise ValueError("Give request or reply, not both")
         action = self.action
-        if (
-            action is not None
-            and action.text is not None
-            and not (action.text.strip() or action.call or action.calls)
+        if action is not None and not (
+            (action.text or "").strip()
+            or any((action.template, action.chunks, action.call, action.calls, action.error))
         ):
             raise ValueError(
-                "OpenClaw calls the model again after an empty answer. Give a text, or NO_REPLY to "
-                "have the agent say nothing"
+                "OpenClaw calls the model again after an empty answer. Give a text, a call or an "
+                "error"
             )
         return self
 
