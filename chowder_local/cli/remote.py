@@ -74,9 +74,7 @@ def pull(
             copy.note_rest()
     seed_file = folder / SEED_FILE
     say(f"{name} is in {folder}. Its seed file is {seed_file}.")
-    index = _index(open_memory(context))
-    seed_server(context, read_file(context, seed_file), index)
-    index.write()
+    seed_server(context, read_file(context, seed_file), _index(open_memory(context)))
     note("Not copied:")
     for each in copy.notes:
         note(f"- {without_controls(each)}")
@@ -115,7 +113,7 @@ def push(
     with RemoteTarget(
         host, key, memory, note, public_url=url, removal=removal, index=_index(memory)
     ) as target:
-        target.may_delete = delete
+        target.may_delete, target.ca_bundle = delete, context.settings().ca_bundle
         steps, state = _plan(target, organization)
         for each in left:
             note(f"Not pushed: {each}. The published API has no call for it, or it is for tests.")
@@ -134,7 +132,6 @@ def push(
         with waiting(f"Changing {url}") as update:
             target.report = partial(_report, update)
             take(again, target, target.report)
-        target.index.write()
         say(f"Pushed in {count_of(len(again), 'step')}.")
         if organization.keys:
             note(f"Scoped keys that were made are in {memory.file}, which only you can read.")
@@ -224,7 +221,7 @@ def _declared(context: Context, file: Path, instance: str) -> DesiredInstance:
 def _client(context: Context, url: str) -> RemoteClient:
     from chowder_local.client.remote import RemoteClient
 
-    return RemoteClient(url, _key(context))
+    return RemoteClient(url, _key(context), context.settings().ca_bundle)
 
 
 def _key(context: Context) -> str:
@@ -234,7 +231,9 @@ def _key(context: Context) -> str:
 
 
 def _root(url: str) -> str:
-    return url.rstrip("/").removesuffix("/v1")
+    from chowder_local.client.remote import checked_url
+
+    return checked_url(url).rstrip("/").removesuffix("/v1")
 
 
 def _index(memory: Memory) -> FileIndex:

@@ -26,10 +26,12 @@ from chowder_local.core.errors.process import (
     ServerSilent,
     SettingsInvalid,
 )
+from chowder_local.upstream.forward import authorities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
     from datetime import datetime
+    from pathlib import Path
 
 MAX_JSON_BYTES = 16 * 1024 * 1024
 MAX_VALUES = 2_000_000
@@ -133,9 +135,12 @@ class RemoteClient(Client):
         lambda content: untrusted_json.read_encodable(content, values_max=MAX_VALUES)
     )
 
-    def __init__(self, base_url: str, key: str) -> None:
-        """Raises SettingsInvalid unless it is an https URL, or one of this machine."""
-        super().__init__(_checked(base_url), key)
+    def __init__(self, base_url: str, key: str, ca_bundle: Path | None = None) -> None:
+        """`ca_bundle` has certificates to trust, too.
+
+        Raises SettingsInvalid unless the URL is an https one, or of this machine.
+        """
+        super().__init__(checked_url(base_url), key, tls=authorities(ca_bundle))
         # A compressed body would be as long as it likes.
         self._http.headers["Accept-Encoding"] = "identity"
         self._http.event_hooks = {"response": [self._guard]}
@@ -306,7 +311,8 @@ def _retry_after_s(error: ApiRefused | ServerSilent) -> float:
     return min(float(text), LONGEST_PAUSE_S) if re.fullmatch(r"\d{1,9}", text) else 0.0
 
 
-def _checked(base_url: str) -> str:
+def checked_url(base_url: str) -> str:
+    """The URL of another server that may have a key. Raises SettingsInvalid for any other."""
     invalid = SettingsInvalid("Name the other server's base URL, such as https://api.example/v1.")
     try:
         address = urlsplit(base_url)

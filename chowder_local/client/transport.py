@@ -18,6 +18,7 @@ from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, Serv
 from chowder_local.core.untrusted_json import MESSAGE_MAX
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterator
 
 # Pytest shows the line of a test that fails, and none of the client.
@@ -48,6 +49,8 @@ class Transport:
         key: str | None = None,
         timeout_s: float = 30.0,
         turn_timeout_s: float = 600.0,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._root = base_url.rstrip("/").removesuffix("/v1")
         self.server_time = ""
@@ -60,7 +63,7 @@ class Transport:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=timeout_s,
             # Loading the CA certificates takes longer than most calls.
-            verify=address.scheme == "https",
+            verify=tls or address.scheme == "https",
             # A proxy of the environment cannot reach this machine's loopback address.
             trust_env=not is_loopback(address.hostname or ""),
         )

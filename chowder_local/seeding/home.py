@@ -75,6 +75,7 @@ class Home:
         self._folders: dict[str, dict[str, Json]] = {}
         self.nameless: set[str] = set()
         """Paths in listings whose names no file of this machine can have."""
+        self._written: dict[str, tuple[str, str]] = {}
 
     def entry(self, path: str) -> Json | None:
         """The entry of a path in its folder's listing; None if there is none."""
@@ -127,6 +128,23 @@ class Home:
             row = [entry["size"], entry["mod_time"], content.hexdigest()]
             self.index.of(self.instance_id)[path] = row
         return content.hexdigest()
+
+    def wrote(self, path: str, content_digest: str) -> None:
+        """Notes a file that was just written, for `settle`."""
+        self._written[path] = content_digest, self.client.server_time
+
+    def settle(self) -> None:
+        """Indexes the written files that still are as they were written, by a new listing."""
+        self._folders.clear()
+        if self.index.file is None:
+            return
+        for path, (content_digest, written_at) in self._written.items():
+            entry = self.entry(path)
+            now = self.client.server_time
+            is_ours = entry and _is_settled(entry["mod_time"], written_at, by=timedelta())
+            if entry and is_ours and _is_settled(entry["mod_time"], now):
+                row = [entry["size"], entry["mod_time"], content_digest]
+                self.index.of(self.instance_id)[path] = row
 
     def walk(self, *tops: str) -> Iterator[tuple[str, Json]]:
         """The path and entry of everything below these folders that is no folder.
@@ -183,9 +201,9 @@ def is_name(name: str) -> bool:
     return is_plain and "\ufffd" not in name and len(name.encode("utf-8", "replace")) <= MAX_NAME
 
 
-def _is_settled(mod_time: str, now: str | None) -> bool:
-    """Whether a time of a listing is older than SETTLED by the server's own clock."""
+def _is_settled(mod_time: str, now: str, by: timedelta = SETTLED) -> bool:
+    """Whether a time of a listing is that much older than a time of the server's own clock."""
     try:
-        return datetime.fromisoformat(mod_time) < parsedate_to_datetime(now or "") - SETTLED
+        return datetime.fromisoformat(mod_time) <= parsedate_to_datetime(now) - by
     except (ValueError, TypeError):
         return False

@@ -386,18 +386,18 @@ def contains(current: Mapping[str, Any], desired: Mapping[str, Any]) -> bool:
 
 
 def without(current: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
-    """The merge patch that removes from a configuration what the desired one lacks."""
+    """The merge patch that removes from a configuration what the desired one lacks.
+
+    Value by value, because an object may have others that `current` does not show.
+    """
     patch: dict[str, Any] = {}
     for name, value in current.items():
-        wanted = desired.get(name)
-        if name not in desired:
+        wanted = desired.get(name, {})
+        if isinstance(value, dict) and value:
+            if isinstance(wanted, dict) and (below := without(value, wanted)):
+                patch[name] = below
+        elif name not in desired:
             patch[name] = None
-        elif (
-            isinstance(value, dict)
-            and isinstance(wanted, dict)
-            and (below := without(value, wanted))
-        ):
-            patch[name] = below
     return patch
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import count, repeat
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -19,7 +20,12 @@ from chowder_local.accounts.bootstrap import NAME as DEFAULT
 from chowder_local.client.remote import RemoteClient
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.agents import ConfigRefused
-from chowder_local.core.errors.process import ApiRefused, RemoteFailed, SettingsInvalid
+from chowder_local.core.errors.process import (
+    ApiRefused,
+    RemoteFailed,
+    ServerSilent,
+    SettingsInvalid,
+)
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.edits import changed_paths, leaves
 from chowder_local.seeding.desired_state import digest, may_be_copied
@@ -82,6 +88,7 @@ class RemoteTarget(SeedTarget):
     """
 
     may_delete = False
+    ca_bundle: Path | None = None
 
     def current_state(
         self, desired: Iterable[DesiredOrganization]
@@ -115,7 +122,7 @@ class RemoteTarget(SeedTarget):
                         yield f"{path} of {each.name}"
 
     def _client_of(self, key: str) -> RemoteClient:
-        return RemoteClient(self._base_url, key)
+        return RemoteClient(self._base_url, key, self.ca_bundle)
 
     def _start(self, client: Client, instance_id: str, name: str) -> None:
         raise SettingsInvalid(
@@ -285,7 +292,7 @@ class Pull:
     def __post_init__(self) -> None:
         self._home = Home(self.client, self.instance["id"], self.index)
         self._files: dict[str, Json] = {}
-        self._written = 0
+        self._room, self._lock = 0, Lock()
 
     def plan(self) -> list[str]:
         """Lists the agent's files. Returns the paths of those here that would lose a change.
@@ -350,17 +357,21 @@ class Pull:
         try:
             with open(part, "w+b") as file:
                 self._home.read(path, file)
-                self._written += file.tell()
-            if self._written > self._room:
-                raise RemoteFailed("Its files have grown, and the disk has no room for them.")
+                self._take_room(file.tell())
             target.parent.mkdir(parents=True, exist_ok=True)
             if not target.parent.resolve().is_relative_to(self.folder.resolve()):
                 raise OSError(None, "a folder above it is a link that leads elsewhere")
             os.chmod(part, 0o755 if "x" in str(self._files[path]["permissions"]) else 0o644)
             os.replace(part, target)
-        except (ApiRefused, OSError) as failed:
+        except (ApiRefused, ServerSilent, OSError) as failed:
             reason = failed.strerror if isinstance(failed, OSError) else failed
             self.notes.append(f"{path}: it could not be copied ({reason}). Pull again.")
+
+    def _take_room(self, size: int) -> None:
+        with self._lock:
+            self._room -= size
+            if self._room < 0:
+                raise RemoteFailed("Its files have grown, and the disk has no room for them.")
 
     def _row_digest(self, path: str) -> str | None:
         row = self.index.of(self.instance["id"]).get(path)
@@ -435,10 +446,10 @@ class Pull:
         try:
             return show(self.instance["id"])
         except ApiRefused as refused:
-            if refused.status != HTTPStatus.FORBIDDEN:
-                raise
             permission = {"skills": "configure", "channels": "channels"}[what]
-            self.notes.append(f"{what}: the key lacks the permission `{permission}`.")
+            lacks = f"the key lacks the permission `{permission}`"
+            reason = lacks if refused.status == HTTPStatus.FORBIDDEN else str(refused)
+            self.notes.append(f"{what}: they could not be listed ({reason}). Pull again.")
             return []
 
     def _has_same_seed(self, seed_file: Path) -> bool:

@@ -56,6 +56,7 @@ def take(steps: Sequence[SeedStep], target: SeedTarget, report: Callable[[str], 
             # The others follow from one another.
             list((pool.map if kind is WriteFile else map)(take_one, group))
     _wait_for_created(steps, target)
+    target.settle()
 
 
 def _take(step: SeedStep, target: SeedTarget) -> None:

@@ -20,6 +20,7 @@ from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.errors.process import ApiRefused, DataDirUnusable
 from chowder_local.openclaw.config import agent_config
+from chowder_local.seeding.desired_state import digest
 from chowder_local.seeding.home import FileIndex, Home
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ class SeededAgent:
                 # An upload needs a name.
                 file.name = path.rsplit("/", 1)[-1]
             self.client.upload(self.instance_id, path, file)
+        self.home.wrote(path, digest(content))
 
 
 class SeedTarget(ExitStack):
@@ -275,6 +277,12 @@ class SeedTarget(ExitStack):
         self.report(f"starting {name}")
         client.start(instance_id)
         self.callback(client.stop, instance_id)
+
+    def settle(self) -> None:
+        """Lists again what was written, for the next comparison."""
+        for agent in self._agents.values():
+            agent.home.settle()
+        self.index.write()
 
     def current_state(
         self, desired: Iterable[DesiredOrganization]

@@ -113,7 +113,7 @@ async def open_client(
     aiohttp: with HTTPX, each of 64 parallel streams waited 47 ms for its first byte, not 3.
     """
     async with aiohttp.ClientSession(
-        connector=_Connector(limit=0, keepalive_timeout=keepalive_s, ssl=_authorities(ca_bundle)),
+        connector=_Connector(limit=0, keepalive_timeout=keepalive_s, ssl=authorities(ca_bundle)),
         trust_env=is_proxied,
         # One caller's cookies must not be sent with another's request.
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -236,7 +236,7 @@ class Forwarder:
 
 
 @cache
-def _authorities(ca_bundle: Path | None) -> ssl.SSLContext:
+def authorities(ca_bundle: Path | None) -> ssl.SSLContext:
     """A context that trusts the system's authorities (certifi's if it has none) and the bundle's.
 
     Loading them takes 30 ms.

@@ -196,8 +196,8 @@ def test_a_pulled_agent_is_here_and_in_a_folder_without_secrets(
     assert "planted" not in everything
     assert sites.key not in everything
     for each in (
-        "skills: the key lacks the permission `configure`",
-        "channels: the key lacks the permission `channels`",
+        "skills: they could not be listed (the key lacks the permission `configure`)",
+        "channels: they could not be listed (the key lacks the permission `channels`)",
         "setting skills.entries.pager.apiKey: it may be a secret",
         "conversations: no call shows them",
         "scheduled jobs: no call shows them; declare them",
@@ -223,3 +223,193 @@ def test_a_second_pull_reads_no_file_again_and_a_change_there_comes_here(sites: 
     changed = copied(sites.folder / "home")
     assert changed["workspace/SOUL.md"] == b"Be long.\n"
     assert "workspace/data/prices.bin" not in changed
+
+
+PUSHED = """
+organizations:
+  - name: default
+    tier: crab
+    instances:
+      - name: %s
+        openclaw_config: {agents.defaults.thinkingDefault: high}
+        files: {workspace/SOUL.md: "Be bold.\\n", workspace/new.md: new}
+        sessions: [{messages: [Hi]}]
+    keys: [{name: page, instances: [%s], permissions: [read]}]
+"""
+
+
+def write_seed(sites: Sites, text: str = PUSHED, name: str = "support") -> str:
+    file = sites.folder.with_name("seed.yaml")
+    file.write_text(text.replace("%s", name))
+    return str(file)
+
+
+def test_a_push_shows_its_plan_and_changes_what_differs_and_again_nothing(
+    sites: Sites, capsys: Output
+) -> None:
+    seed = write_seed(sites)
+    sites.line.calls.clear()
+    assert sites.run("push", seed, sites.url, "--dry-run") == 0
+    plan = "configure support\nwrite workspace/SOUL.md of support\n"
+    out, err = capsys.readouterr()
+    assert plan in out
+    assert "Not pushed: sessions of support" in err
+    assert {each.split()[0] for each in sites.line.calls} == {"GET"}
+    sites.world.gateway.messages.clear()
+    assert sites.run("push", seed, sites.url, "--yes") == 0
+    assert plan in capsys.readouterr().out
+    home = sites.home() / "workspace"
+    assert (home / "SOUL.md").read_bytes() == b"Be bold.\n"
+    assert (home / "new.md").read_bytes() == b"new"
+    assert sites.world.gateway.messages == []
+    with sites.client() as client:
+        (agent,) = client.instances()
+        assert agent["openclaw_config"]["agents"]["defaults"] == {"thinkingDefault": "high"}
+        # What the file does not name stays.
+        assert agent["openclaw_config"]["channels"] == CONFIG["channels"]
+        (page,) = client.keys()
+    assert page["name"] == "page"
+    # A second machine has no memory of the first push.
+    for file in (sites.local.folder / "data").glob("seed-*"):
+        file.unlink()
+    assert sites.run("push", seed, sites.url, "--yes") == 0
+    assert "nothing is to be changed" in capsys.readouterr().out
+
+
+def test_an_agent_is_created_once_although_the_answers_are_cut_and_late(
+    sites: Sites, capsys: Output
+) -> None:
+    seed = write_seed(sites, name="fresh")
+    sites.line.delay_s = 0.02
+    sites.line.faults += [
+        ("GET /v1/instances$", "429"),
+        ("POST /v1/instances$", "cut"),
+        ("GET .*/status", "502"),
+        ("POST .*/files/upload", "503"),
+        ("POST .*/files/upload", "cut"),
+        ("POST /v1/keys", "cut"),
+    ]
+    assert sites.run("push", seed, sites.url, "--yes") == 0, capsys.readouterr().err
+    assert sites.line.faults == []
+    with sites.client() as client:
+        named = [each for each in client.instances() if each["name"] == "fresh"]
+        listed = client.keys()
+    active = [each["name"] for each in listed if each["is_active"]]
+    assert [each["status"] for each in named] == ["running"]
+    # The key of the attempt that was cut off is nobody's.
+    assert active == ["page"]
+
+
+def test_only_delete_removes_settings_and_replaced_keys(sites: Sites, capsys: Output) -> None:
+    seed = write_seed(sites)
+    with sites.client() as client:
+        client.configure(sites.agent.id, {"logging": {"level": "debug"}})
+    assert sites.run("push", seed, sites.url, "--yes") == 0
+    write_seed(sites, PUSHED.replace("[read]", "[read, interact]"))
+    assert sites.run("push", seed, sites.url, "--yes") == 0
+    with sites.client() as client:
+        listed = client.keys()
+        assert [each["is_active"] for each in listed] == [True, True]
+        assert client.instance(sites.agent.id)["openclaw_config"]["logging"]
+    capsys.readouterr()
+    write_seed(sites, PUSHED.replace("[read]", "[files]"))
+    assert sites.run("push", seed, sites.url, "--yes", "--delete") == 0
+    plan = "remove skills.entries.pager.enabled, logging.level from the configuration of support"
+    assert plan in capsys.readouterr().out
+    with sites.client() as client:
+        config = client.instance(sites.agent.id)["openclaw_config"]
+        listed = client.keys()
+    assert [each["is_active"] for each in listed] == [True, False, True]
+    assert "logging" not in config
+    # What a seed file cannot have is not removed either.
+    assert config["channels"] == CONFIG["channels"]
+    assert config["skills"]["entries"]["pager"] == {"apiKey": "sk-planted"}
+
+
+def test_a_push_warns_if_something_has_changed_since_the_plan(
+    sites: Sites, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change_meanwhile(question: str, *, yes: bool) -> None:
+        (sites.home() / "workspace/SOUL.md").write_bytes(b"Be somebody else's.\n")
+
+    monkeypatch.setattr("chowder_local.cli.remote.confirm", change_meanwhile)
+    assert sites.run("push", write_seed(sites), sites.url) == 0
+    assert "has changed since the plan" in capsys.readouterr().err
+
+
+def test_drift_is_shown_setting_by_setting_and_file_by_file(sites: Sites, capsys: Output) -> None:
+    assert sites.pull() == 0
+    command = ("drift", sites.seed, sites.url, "support", "--exit-code")
+    assert sites.run(*command) == 0
+    here = sites.folder / "home/workspace"
+    (here / "SOUL.md").write_text("Be long.\n")
+    (here / "mine.md").write_text("mine")
+    (sites.home() / "workspace/theirs.md").write_text("theirs")
+    with sites.client() as client:
+        client.configure(sites.agent.id, {"agents.defaults.thinkingDefault": "high"})
+    capsys.readouterr()
+    assert sites.run(*command) == 1
+    wanted = [
+        '~ openclaw_config agents.defaults.thinkingDefault: "low" here, "high" there',
+        "~ file workspace/SOUL.md: differs",
+        "- file workspace/mine.md: only here",
+        "+ file workspace/theirs.md: only there",
+    ]
+    assert capsys.readouterr().out.splitlines() == wanted
+    # With the agent here in the seed file's place, only what has changed there since.
+    assert sites.run("drift", "support", sites.url, "support", "--exit-code") == 1
+    assert "theirs.md" in capsys.readouterr().out
+
+
+def test_what_was_changed_here_is_overwritten_only_after_a_question(
+    sites: Sites, capsys: Output
+) -> None:
+    assert sites.pull() == 0
+    (sites.folder / "home/workspace/SOUL.md").write_text("Mine.\n")
+    (sites.home() / "workspace/new.md").write_text("new")
+    assert sites.pull() == 1
+    assert "Overwrite what was changed" in capsys.readouterr().err
+    assert (sites.folder / "home/workspace/SOUL.md").read_text() == "Mine.\n"
+    assert sites.pull("--yes") == 0
+    assert (sites.folder / "home/workspace/SOUL.md").read_bytes() == FILES["workspace/SOUL.md"]
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_copied(
+    sites: Sites, capsys: Output
+) -> None:
+    (sites.home() / "workspace/link").symlink_to("/etc/passwd")
+    (sites.home() / "workspace/secret.md").write_text("x")
+    sites.line.faults += [("GET .*/files/download", "403")]
+    assert sites.pull() == 0
+    err = capsys.readouterr().err
+    assert "workspace/link: it is no regular file" in err
+    assert err.count("could not be copied (No. (HTTP 403))") == 1
+    assert len(copied(sites.folder / "home")) == 3
+    assert sites.pull() == 0
+    assert len(copied(sites.folder / "home")) == 4
+
+
+def test_a_stopped_agent_is_not_started(sites: Sites, capsys: Output) -> None:
+    with sites.client() as client:
+        client.stop(sites.agent.id)
+    assert sites.pull() == 2
+    assert sites.run("push", write_seed(sites), sites.url, "--yes") == 2
+    assert capsys.readouterr().err.count("start it first") == 2
+    with sites.client() as client:
+        assert client.status(sites.agent.id)["status"] == "stopped"
+
+
+REFUSED = {
+    "http://api.example/v1": "would send the key in clear text",
+    "https://chd_org_planted@api.example/v1": "Write no key into the URL",
+    "ftp://127.0.0.1/v1": "Name the other server's base URL",
+    "https://api.example:port/v1": "Name the other server's base URL",
+}
+
+
+def test_an_address_that_would_give_the_key_away_is_refused(sites: Sites, capsys: Output) -> None:
+    for url, message in REFUSED.items():
+        assert sites.run("push", write_seed(sites), url) == 2, url
+        err = capsys.readouterr().err
+        assert message in err, url
+        assert "planted" not in err
