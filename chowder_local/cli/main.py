@@ -12,6 +12,7 @@ import click
 from chowder_local import __version__
 from chowder_local.cli.context import Context
 from chowder_local.cli.options import data_dir_option, write_examples
+from chowder_local.cli.output import without_controls
 from chowder_local.core.errors import FAILURE, ChowderError
 from chowder_local.core.wording import PROGRAM
 
@@ -122,7 +123,8 @@ def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         )
         sys.stdout.flush()
     except ChowderError as failure:
-        click.echo(f"Error: {failure}", err=True)
+        # Some messages are another server's.
+        click.echo(f"Error: {without_controls(str(failure))}", err=True)
         return failure.exit_code
     except click.ClickException as refusal:
         refusal.show()

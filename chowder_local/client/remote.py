@@ -89,6 +89,7 @@ class _Channel(_Shape):
 class _Key(_Id):
     name: str
     is_active: bool
+    created_at: str
     expires_at: str | None
 
 

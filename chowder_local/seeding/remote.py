@@ -133,10 +133,11 @@ class RemoteTarget(SeedTarget):
 
 def _keys_by_name(client: Client, desired: DesiredOrganization) -> dict[str, CurrentKey]:
     names = {each.name for each in desired.keys}
-    # The last one of a name is the newest.
+    # The newest one of a name is the last.
+    listed = sorted(client.keys() if names else (), key=lambda each: str(each["created_at"]))
     return {
         each["name"]: current_key(client.key(each["id"]), each["expires_at"])
-        for each in (client.keys() if names else ())
+        for each in listed
         if each["is_active"] and each["name"] in names
     }
 

@@ -84,8 +84,9 @@ async def _swallow(_: Message) -> None:
 
 
 async def _answer(send: Send, status: int) -> None:
-    await _begin(send, status, b"17")
-    await send({"type": "http.response.body", "body": b'{"detail": "No."}'})
+    body = b'{"detail": "\\u001b[2JNo."}'
+    await _begin(send, status, str(len(body)).encode())
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _begin(send: Send, status: int, length: bytes) -> None:
@@ -305,6 +306,7 @@ def test_only_delete_removes_settings_and_replaced_keys(sites: Sites, capsys: Ou
     with sites.client() as client:
         client.configure(sites.agent.id, {"logging": {"level": "debug"}})
     assert sites.run("push", seed, sites.url, "--yes") == 0
+    sites.world.clock.advance(1)
     write_seed(sites, PUSHED.replace("[read]", "[read, interact]"))
     assert sites.run("push", seed, sites.url, "--yes") == 0
     with sites.client() as client:
@@ -312,6 +314,7 @@ def test_only_delete_removes_settings_and_replaced_keys(sites: Sites, capsys: Ou
         assert [each["is_active"] for each in listed] == [True, True]
         assert client.instance(sites.agent.id)["openclaw_config"]["logging"]
     capsys.readouterr()
+    sites.world.clock.advance(1)
     write_seed(sites, PUSHED.replace("[read]", "[files]"))
     assert sites.run("push", seed, sites.url, "--yes", "--delete") == 0
     plan = "remove skills.entries.pager.enabled, logging.level from the configuration of support"
@@ -378,12 +381,13 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_copied(
     sites: Sites, capsys: Output
 ) -> None:
     (sites.home() / "workspace/link").symlink_to("/etc/passwd")
-    (sites.home() / "workspace/secret.md").write_text("x")
+    (sites.home() / "workspace/clear\x1b[2J.md").write_text("x")
     sites.line.faults += [("GET .*/files/download", "403")]
     assert sites.pull() == 0
     err = capsys.readouterr().err
     assert "workspace/link: it is no regular file" in err
-    assert err.count("could not be copied (No. (HTTP 403))") == 1
+    assert err.count("could not be copied (\ufffd[2JNo. (HTTP 403))") == 1
+    assert "\x1b" not in err
     assert len(copied(sites.folder / "home")) == 3
     assert sites.pull() == 0
     assert len(copied(sites.folder / "home")) == 4
