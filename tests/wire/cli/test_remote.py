@@ -323,7 +323,7 @@ def test_only_delete_removes_settings_and_replaced_keys(sites: Sites, capsys: Ou
         config = client.instance(sites.agent.id)["openclaw_config"]
         listed = client.keys()
     assert [each["is_active"] for each in listed] == [True, False, True]
-    assert "logging" not in config
+    assert config["logging"] == {}
     # What a seed file cannot have is not removed either.
     assert config["channels"] == CONFIG["channels"]
     assert config["skills"]["entries"]["pager"] == {"apiKey": "sk-planted"}
