@@ -111,6 +111,8 @@ async def _serve(
         server = listener(with_state(app, state), grace_s=STOP_GRACE_S, shutdown=shutdown)
         # Objects made so far stay; collecting among them would delay requests by about 50 ms.
         gc.freeze()
+        # See `chowder_local.app.__main__`.
+        gc.enable()
         _stop_on_signals(server)
         with _run_file(settings, effective):
             log.info("chowder-local %s listens on %s", __version__, settings.root_url)

@@ -148,4 +148,7 @@ def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
 
 def main() -> NoReturn:
     """The console script."""
+    # httpx has a command of its own and imports it with all that draws its output, unless that
+    # cannot be imported: a sixth of what a call takes.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None is documented
     sys.exit(run(sys.argv[1:], dict(os.environ)))

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 from filelock import FileLock, Timeout
@@ -39,6 +40,8 @@ READY_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 5.0
 QUOTED_LINES = 10
+WAIT_OPTION = "--wait"
+"""Has a server wait for a line on its standard input before it opens anything."""
 FIRST_PROCESS = Path("/proc/1/cmdline")
 
 
@@ -173,28 +176,38 @@ def healthy_server(settings: Settings) -> RunningServer | None:
 
 
 def start_detached(
-    settings: Settings, env: Mapping[str, str], timeout_s: float = READY_TIMEOUT_S
+    settings: Settings,
+    env: Mapping[str, str],
+    prepare: Callable[[], object] = lambda: None,
+    timeout_s: float = READY_TIMEOUT_S,
 ) -> RunningServer:
     """Starts a server in a process session of its own, and returns it once it is ready.
 
-    The environment has its settings.
+    The environment has its settings. The server imports its modules while `prepare` runs, and does
+    nothing else until that has ended.
 
     Raises ServerFailed with the server's own message if it ends, ServerNotReady if it is not ready
     in time (the server is ended then), and DataDirUnusable if its log cannot be written.
     """
     # -P: a module in the current folder must not replace one of ours.
-    command = [sys.executable, "-P", "-m", "chowder_local.app"]
+    command = [sys.executable, "-P", "-m", "chowder_local.app", WAIT_OPTION]
     with open_log(settings.log_file) as log:
         start = log.tell()
         process = subprocess.Popen(  # noqa: S603 - our own command line
             command,
-            stdin=subprocess.DEVNULL,
+            bufsize=0,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             env={**env, f"{PREFIX}DATA_DIR": str(settings.data_dir)},
             start_new_session=True,
         )
     try:
+        with cast("IO[bytes]", process.stdin) as gate:
+            prepare()
+            # One that has ended is noticed below.
+            with suppress(BrokenPipeError):
+                gate.write(b"\n")
         with waiting(f"Waiting for the server (its log is {settings.log_file})"):
             running = wait_until_ready(
                 settings, process.pid, lambda: process.poll() is not None, timeout_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -104,10 +105,11 @@ def up(context: Context, /, seed: Path | None, detach: bool, **options: Any) -> 
         _say_running(context, running)
     else:
         _check_files(settings)
-        ensure_image(settings, context.env)
         if not detach:
+            ensure_image(settings, context.env)
             return _serve(context, settings, seeding)
-        _say_ready(context, settings, start_detached(settings, context.env))
+        prepare = partial(ensure_image, settings, context.env)
+        _say_ready(context, settings, start_detached(settings, context.env, prepare))
     if seeding is not None:
         seed_server(context.for_data_dir(), seeding)
     return 0

@@ -12,8 +12,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from chowder_local import __version__
 from chowder_local.core.data_dir import abandoned_leases
 from chowder_local.core.domain import RELAY_PORT, agent_capacity
@@ -243,6 +241,9 @@ def test_runs(settings: Settings) -> Iterator[Finding]:
 
 def provider(endpoint: Endpoint, *, is_named: bool) -> Finding:
     """Whether a provider answers, and its models. Only one that was named (`is_named`) must run."""
+    # The server, which imports this module too, has another client.
+    import httpx
+
     subject = f"provider {endpoint.name}"
     if endpoint.is_offline:
         return Finding(subject, Level.OK, "answered by the built-in offline model")

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_the_server_gets_its_settings_by_environment(settings: Settings, become:
     )
     with pytest.raises(ServerFailed) as failed:
         start_detached(settings, env | {"CHOWDER_PORT": "7"})
-    assert str(failed.value) == f"['-P', '-m', 'chowder_local.app'] {settings.data_dir} 7"
+    assert str(failed.value) == f"['-P', '-m', 'chowder_local.app', '--wait'] {settings.data_dir} 7"
 
 
 def test_the_servers_error_and_exit_code_are_passed_on(settings: Settings, become: Become) -> None:
@@ -165,3 +166,11 @@ def test_a_server_that_does_not_listen_yet_is_not_ready(settings: Settings) -> N
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         settings.run_file.write_text(f'{{"pid": 1, "base_url": "{url}", "version": "1"}}')
         assert wait_until_ready(settings, 1, lambda: False, timeout_s=0.1) is None
+
+
+def test_a_server_whose_up_failed_ends_and_has_opened_nothing(tmp_path: Path) -> None:
+    env = os.environ | {"CHOWDER_DATA_DIR": str(tmp_path / "data")}
+    command = [sys.executable, "-P", "-m", "chowder_local.app", server_process.WAIT_OPTION]
+    ended = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, check=False)
+    assert ended.returncode == 1
+    assert not (tmp_path / "data").exists()

@@ -133,7 +133,7 @@ def test_a_detached_server_gets_the_options_as_variables(
 ) -> None:
     given: dict[str, str] = {}
 
-    def start(settings: Settings, env: dict[str, str]) -> RunningServer:
+    def start(settings: Settings, env: dict[str, str], _: object) -> RunningServer:
         given.update(env)
         return RunningServer(7, "http://127.0.0.1:8", "1")
 
@@ -183,7 +183,7 @@ def test_a_real_key_without_a_budget_is_said_in_a_line(
     shown = {"usd": 5} if has_budget else (404, {"detail": "There is no budget."})
     env, _ = serve({"GET /local/budget": shown})
 
-    def start(settings: Settings, env: dict[str, str]) -> RunningServer:
+    def start(settings: Settings, env: dict[str, str], _: object) -> RunningServer:
         running = find_running(settings)
         assert running is not None
         return running
