@@ -29,6 +29,7 @@ from chowder_local.instances.conversations.activity import Activities
 from chowder_local.instances.conversations.histories import Histories
 from chowder_local.instances.conversations.idempotency import IdempotentMessages
 from chowder_local.instances.conversations.models import ModelResolver, VisionModels
+from chowder_local.instances.conversations.runs import Runs
 from chowder_local.instances.conversations.service import Conversations, FailureDiagnosis
 from chowder_local.instances.conversations.sessions import (
     ConversationReader,
@@ -584,6 +585,16 @@ class Services:
             on_delete=self.conversations.forget_session,
             session_queries=self.sessions,
             histories=self.histories,
+            transcripts=self.transcripts,
+        )
+        self.runs = Runs(
+            directory=self.directory,
+            traces=self.traces,
+            call_log=self.call_log,
+            recordings=self.recordings,
+            session_names=self.session_names,
+            model_keys=self.model_keys,
+            secret_box=self.secret_box,
         )
         self.hooks = Hooks(
             residency=self.residency,

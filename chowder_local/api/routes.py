@@ -45,6 +45,7 @@ from chowder_local.api.schemas.activity import (
     CancelledView,
     CompactionView,
     IdleWait,
+    SessionRewind,
 )
 from chowder_local.api.schemas.agent_contents import (
     ChannelConnecting,
@@ -95,6 +96,7 @@ from chowder_local.api.schemas.history import (
     RecordingPlayback,
     RecordingQuery,
     RecordingView,
+    RunFileQuery,
     SessionsView,
     TraceDetailsView,
     TraceQuery,
@@ -151,6 +153,7 @@ from chowder_local.api.schemas.server import HealthView, ReadyView, ServerEvent
 from chowder_local.http.endpoints import path_route
 from chowder_local.http.middleware import OFFLINE_PROVIDERS_HEADER, QUEUE_POSITION_HEADER
 from chowder_local.messengers.mailbox import ChannelMessage
+from chowder_local.relay.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -227,6 +230,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/model-calls/{model_call_id}",                                   history.get_model_call,              ORG,       "getModelCall",          "Show a model call",              None,                ModelCallDetailsView, 200, (404,), tool="get_model_call", former_path="/local/exchanges/{model_call_id}"),
     Operation("GET",    "/local/instances/{instance_id}/traces",                                history.list_traces,                 ORG,       "listTraces",            "List traces",                    None,                [TraceView], query=TraceQuery, tool="list_traces"),
     Operation("GET",    "/local/instances/{instance_id}/traces/{response_id}",                  history.get_trace,                   ORG,       "getTrace",              "Show a trace",                   None,                TraceDetailsView, 200, (404,), tool="get_trace"),
+    Operation("GET",    "/local/runs/{run:path}",                                               history.get_run,                     ORG,       "getRun",                "Get a run",                      None,                Run, 200, (404,), RunFileQuery),
     Operation("GET",    "/local/instances/{instance_id}/messages",                              messages.list_messages,              ORG,       "listMessages",          "List unasked messages",          None,                SentMessagesView, query=MessagesQuery, tool="list_messages"),
     Operation("POST",   "/local/instances/{instance_id}/hooks/{hook:path}",                     messages.send_hook,                  INTERACT,  "sendHook",              "Send a webhook to an agent",     HookBody,            HookView, 200, (400, 409, 502), tool="send_hook"),
     Operation("GET",    "/local/instances/{instance_id}/inbox",                                 messages.list_inbox,                 ORG,       "listInbox",             "List an agent's webhooks",       None,                InboxView, query=EntriesQuery, tool="list_inbox"),
@@ -258,6 +262,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/transcript",                            history.read_transcript,             ORG,       "readTranscript",        "Read a transcript",              None,                TranscriptView, 200, (409, 502), KeyedTranscriptQuery, python="transcript", tool="read_transcript"),
     Operation("GET",    "/local/instances/{instance_id}/sessions/{session_id:path}/transcript", history.read_session_transcript,     ORG,       "readSessionTranscript", "Read a session's transcript",    None,                TranscriptView, 200, (409, 502), TranscriptQuery, python="transcript", tool="read_session_transcript"),
     Operation("POST",   "/local/instances/{instance_id}/sessions/{session_id:path}/reset",      activity.reset_session,              ORG,       "resetSession",          "Reset a session",                None,                None, 204, (409, 502), tool="reset_session"),
+    Operation("POST",   "/local/instances/{instance_id}/sessions/{session_id:path}/rewind",     activity.rewind_session,             ORG,       "rewindSession",         "Set a session back",             SessionRewind,       None, 204, (404, 409, 502), tool="rewind_session"),
     Operation("POST",   "/local/instances/{instance_id}/sessions/{session_id:path}/compact",    activity.compact_session,            ORG,       "compactSession",        "Compact a session",              None,                CompactionView, 200, (404, 409, 502), tool="compact_session"),
     Operation("POST",   "/local/instances/{instance_id}/sessions/{session_id:path}/abort",      activity.abort_session,              ORG,       "abortSession",          "Abort a session's turns",        None,                CancelledView, 200, (409, 502), tool="abort_session"),
     Operation("DELETE", "/local/instances/{instance_id}/sessions/{session_id:path}",            activity.delete_session,             ORG,       "deleteSession",         "Delete a session",               None,                None, 204, (404, 409, 502), is_audited=True, tool="delete_session"),

@@ -20,7 +20,7 @@ from chowder_local.cli.output import Output, note, say, show_json
 from chowder_local.cli.server_process import find_running, is_locked
 from chowder_local.core import model_endpoints
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.secrets import SecretBox
+from chowder_local.core.secrets import SecretBox, redact, secret_values
 from chowder_local.diagnostics import checks
 from chowder_local.diagnostics.checks import Finding, Level
 from chowder_local.openclaw.shortcuts import OBSERVATIONS_FILE, find_misfits, read_observations
@@ -157,24 +157,6 @@ def _server(settings: Settings) -> tuple[dict[str, Any] | None, Finding]:
         words = "ended unexpectedly; agents and data are kept"
         return None, Finding("server", Level.WARN, words, "'up --detach' starts it again.")
 
-
-REDACTED = "[redacted]"
-MIN_SECRET_LENGTH = 6
-"""A shorter value is no secret, and its removal would spoil other words."""
-
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.I)
-_SECRETS = re.compile(
-    # API keys, sandbox tokens, provider keys, bearer tokens, and credentials in URLs.
-    r"chd_(?:org|sk)_[\w-]+"
-    r"|chowder-[0-9a-f]{12}\.[\w-]{16,}"
-    r"|\b(?:sk-|AIza|ghp_|xox[a-z]-)[\w-]{8,}"
-    # Tokens of Telegram, of Discord, and JWTs.
-    r"|\b\d{8,10}:[\w-]{35}\b"
-    r"|\b[\w-]{24,28}\.[\w-]{6}\.[\w-]{27,}"
-    r"|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}"
-    r"|(?<=Bearer )[^\s\"']+"
-    r"|(?<=://)[^/\s\"'@]+(?=@)"
-)
 
 LOG_BYTES = 512 * 1024
 """How much of a log's end is packed."""
@@ -347,17 +329,3 @@ def _own_secrets(settings: Settings, sandbox_ids: Iterable[str]) -> set[str]:
             for each in sandbox_ids:
                 secrets |= {secret_box.gateway_token(each), secret_box.relay_token(each)}
     return secrets
-
-
-def secret_values(env: Mapping[str, str]) -> set[str]:
-    """The values of variables with names of secrets."""
-    return {value for name, value in env.items() if _SECRET_NAME.search(name)}
-
-
-def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Replaces the given secrets, and everything that looks like a secret, in a text."""
-    # The longest first, because one may be the beginning of another.
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= MIN_SECRET_LENGTH:
-            text = text.replace(secret, REDACTED)
-    return _SECRETS.sub(REDACTED, text)

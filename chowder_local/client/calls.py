@@ -137,13 +137,15 @@ class Client(PlainCalls):
         input: Input,  # noqa: A002 - the contract's word
         model: str,
         session: str | None = None,
+        **members: Any,
     ) -> Json:
         """Sends a message and returns the answer, an OpenAI Responses resource.
 
-        `session` may be any name; by default, the message goes to the main session.
+        `session` may be any name; by default, the message goes to the main session. `members` are
+        further ones of the Responses API, such as `instructions`.
         """
         path = _responses_path(instance_id, session)
-        body = {"model": model, "input": input}
+        body = {**members, "model": model, "input": input}
         return self._call("POST", path, json=body, timeout=self._turn_timeout)
 
     def stream(

@@ -346,6 +346,21 @@ class PlainCalls(Transport):
         return self._call("GET",
                 f"/local/instances/{segment(instance_id)}/traces/{segment(response_id)}")
 
+    def run(self, run: str, *, earlier: bool = False, redact: bool = False) -> Json:
+        """What an agent did in a turn, a session or altogether, as one file: messages, model calls
+        and their answers, as far as they are in memory.
+
+        A run is named by the id of a turn or its answer or the beginning of that; by an agent's id
+        or name; by `AGENT:SESSION`, where the main session is `main`; or by `recording:AGENT` for
+        what the agent replays. `chowder-local diff`, `rerun` and `calls import` take it.
+
+        `earlier`: With the earlier turns of the session, if the run is one turn.
+
+        `redact`: Without the server's own secrets, model keys, and whatever looks like a secret.
+        """
+        return self._call("GET", f"/local/runs/{segment(run)}", params=given(earlier=earlier,
+                redact=redact))
+
     def messages(self, instance_id: str, after: int = 0, wait_s: float = 0.0, limit: int = 100,
             session: str | None = None) -> Json:
         """What the agent said without being asked: reports of sub-agents, answers to jobs, and
@@ -403,16 +418,24 @@ class PlainCalls(Transport):
         return self._call("GET", f"/local/instances/{segment(instance_id)}/recording",
                 params=given(after=after))
 
-    def replay(self, instance_id: str, entries: Mapping[str, Any]) -> Json:
+    def replay(self, instance_id: str, entries: Mapping[str, Any], *, in_order: bool = False,
+            then_live: bool = False) -> Json:
         """Answers the instance's model calls from a recording, without any provider.
 
-        A call that the recording lacks fails, and the error says what differs from the nearest one.
-        A recording may have 32 MB, as the log of model calls has.
+        A call that the recording lacks fails, and the error says what differs from the nearest one;
+        with `in_order`, the entries answer the next calls of a session whatever these ask. A
+        recording may have 32 MB, as the log of model calls has.
 
         `entries`: Model calls by file name, in the order of the names.
+
+        `in_order`: Whether each entry answers one call of a session, in their order, whatever the
+        call asks.
+
+        `then_live`: Whether the model answers after the last entry; needs `in_order`.
         """
         return self._call("PUT", f"/local/instances/{segment(instance_id)}/recording",
-                json=given(entries=entries), timeout=self._turn_timeout)
+                json=given(entries=entries, in_order=in_order, then_live=then_live),
+                timeout=self._turn_timeout)
 
     def end_replay(self, instance_id: str) -> None:
         """Ends the replay: the instance's models answer again."""
@@ -575,6 +598,17 @@ class PlainCalls(Transport):
         self._call("POST",
                 f"/local/instances/{segment(instance_id)}/sessions/{segment(session_id)}/reset",
                 timeout=self._turn_timeout)
+
+    def rewind_session(self, instance_id: str, session_id: str, position: int) -> None:
+        """Ends what runs in the session, and sets the conversation back to before a user's message.
+
+        The agent forgets the message and all after it; its files stay as they are.
+
+        `position`: The `position` of a user's message in the transcript.
+        """
+        self._call("POST",
+                f"/local/instances/{segment(instance_id)}/sessions/{segment(session_id)}/rewind",
+                json=given(position=position), timeout=self._turn_timeout)
 
     def compact_session(self, instance_id: str, session_id: str) -> Json:
         """Has the model summarize the session's older messages, as OpenClaw does when a

@@ -17,7 +17,7 @@ from chowder_local.core.data_dir import write_private
 from chowder_local.core.errors.process import DataDirUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -26,6 +26,23 @@ SCOPED_PREFIX = "chd_sk_"
 PREFIX_CHARACTERS = 12
 SECRET_BYTES = 32
 _KEY = re.compile(f"(?:{ORGANIZATION_PREFIX}|{SCOPED_PREFIX})[A-Za-z0-9_-]+")
+
+REDACTED = "[redacted]"
+MIN_SECRET_LENGTH = 6
+"""A shorter value is no secret, and its removal would spoil other words."""
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.I)
+_SECRETS = re.compile(
+    # API keys, sandbox tokens, provider keys, bearer tokens, and credentials in URLs.
+    r"chd_(?:org|sk)_[\w-]+"
+    r"|chowder-[0-9a-f]{12}\.[\w-]{16,}"
+    r"|\b(?:sk-|AIza|ghp_|xox[a-z]-)[\w-]{8,}"
+    # Tokens of Telegram, of Discord, and JWTs.
+    r"|\b\d{8,10}:[\w-]{35}\b"
+    r"|\b[\w-]{24,28}\.[\w-]{6}\.[\w-]{27,}"
+    r"|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}"
+    r"|(?<=Bearer )[^\s\"']+"
+    r"|(?<=://)[^/\s\"'@]+(?=@)"
+)
 
 
 def new_key(prefix: str) -> str:
@@ -41,6 +58,20 @@ def shown_prefix(raw_key: str) -> str:
 def mask_keys(text: str) -> str:
     """The text for a log: each key in it is cut to its shown prefix."""
     return _KEY.sub(lambda match: f"{shown_prefix(match[0])}...", text)
+
+
+def secret_values(named: Mapping[str, str]) -> set[str]:
+    """The values with names of secrets, such as those of environment variables."""
+    return {value for name, value in named.items() if _SECRET_NAME.search(name)}
+
+
+def redact(text: str, secrets: Iterable[str] = ()) -> str:
+    """Replaces the given secrets, and everything that looks like a secret, in a text."""
+    # The longest first, because one may be the beginning of another.
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= MIN_SECRET_LENGTH:
+            text = text.replace(secret, REDACTED)
+    return _SECRETS.sub(REDACTED, text)
 
 
 def digest(raw_key: str) -> str:

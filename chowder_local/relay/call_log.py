@@ -167,7 +167,12 @@ class ModelCall:
     @property
     def is_whole(self) -> bool:
         """Whether the call has succeeded and all bytes of its answer are kept."""
-        return self.outcome in _GOOD_OUTCOMES and self._kept_bytes == self.answer_bytes
+        return self.outcome in _GOOD_OUTCOMES and self.has_whole_answer
+
+    @property
+    def has_whole_answer(self) -> bool:
+        """Whether all bytes of its answer so far are kept."""
+        return self._kept_bytes == self.answer_bytes
 
     @property
     def size_bytes(self) -> int:

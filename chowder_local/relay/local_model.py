@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import OFFLINE_KEY
-from chowder_local.relay.calls import local_answer
+from chowder_local.relay.calls import local_answer, wire_format
 from chowder_local.relay.offline_model import decide
 from chowder_local.relay.prompt_format import CallableTools, ModelRequest
 from chowder_local.relay.recordings import RecordedRequest
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import InstanceId
     from chowder_local.relay.call_log import ModelCall
     from chowder_local.relay.calls import Credential, ModelAnswer, RelayRequest
-    from chowder_local.relay.recordings import Playback, RecordingRegistry
+    from chowder_local.relay.recordings import Playback, RecordedCall, RecordingRegistry
     from chowder_local.relay.scripts.registry import ScriptedAnswer, ScriptRegistry
     from chowder_local.relay.scripts.rules import Action, Condition
     from chowder_local.relay.wire.conversation import Conversation
@@ -34,6 +34,7 @@ BREAKPOINT = "breakpoint"
 MISSING_STATUS = 400
 """Clients retry after most other statuses, and would only get the same error later."""
 
+NONE_LEFT = "The recorded run has no more model calls: the agent does something else than it did."
 RETRIED = (
     "(The relay has called the model twice for this message, and the script counts both calls: it "
     "retries a 429 once if retry_after_s is at most 10. With a longer one the call fails at once.)"
@@ -55,12 +56,10 @@ class LocalModel:
     recordings: RecordingRegistry
     find_session_name: FindSessionName
 
-    def handles(self, credential: Credential) -> bool:
+    def handles(self, request: RelayRequest, credential: Credential) -> bool:
         """Whether this model answers a call instead of a provider."""
-        return (
-            credential.key == OFFLINE_KEY
-            or self.recordings.playback(credential.instance_id) is not None
-        )
+        playback = self.recordings.playback(credential.instance_id)
+        return credential.key == OFFLINE_KEY or (playback is not None and playback.handles(request))
 
     async def answer(
         self, request: RelayRequest, credential: Credential, call: ModelCall
@@ -70,8 +69,11 @@ class LocalModel:
         parsed = request.parse(int(time.time()))
         if not isinstance(parsed, ParsedRequest):
             return local_answer(parsed)
-        if (playback := self.recordings.playback(credential.instance_id)) is not None:
+        playback = self.recordings.playback(credential.instance_id)
+        if playback is not None and (playback.handles(request) or credential.key != OFFLINE_KEY):
             call.source = "recording"
+            if playback.in_order:
+                return _answer_next(request, playback.take_next(request), parsed)
             asked = RecordedRequest.from_conversation(request.provider, parsed.conversation)
             return await self._replay(request, playback, asked)
         scripted = await self._find_scripted(request, credential, parsed.conversation)
@@ -157,6 +159,26 @@ class LocalModel:
             session.name if session else None,
             is_session_known=session is not None,
         )
+
+
+def _answer_next(
+    request: RelayRequest, recorded: RecordedCall | None, parsed: ParsedRequest
+) -> ModelAnswer:
+    """The answer of a recorded call, in the request's own format if it asks another provider."""
+    if recorded is None:
+        return local_answer(request.wire.refuse(MISSING_STATUS, NONE_LEFT))
+    answer, conversation = recorded.answered, parsed.conversation
+    asked = recorded.asked
+    is_fit = (asked.provider, asked.is_streamed) == (request.provider, conversation.is_streamed)
+    if is_fit:
+        return local_answer(RenderedAnswer(answer.status, answer.content_type, answer.chunks()))
+    output = wire_format(asked.provider).read_output(answer.body)
+    if answer.status >= 400:
+        return local_answer(request.wire.refuse(answer.status, output.error or "It failed."))
+    reply = _with_callable_names(Reply(output.text, output.calls), conversation)
+    if isinstance(reply, Refusal):
+        return _refuse(request, reply, is_retry=False)
+    return local_answer(parsed.render(reply))
 
 
 def _with_callable_names(reply: Reply, conversation: Conversation) -> Reply | Refusal:

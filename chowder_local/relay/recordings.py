@@ -7,7 +7,7 @@ import difflib
 import json
 import logging
 import re
-from collections import Counter
+from collections import Counter, deque
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.events import ChangeSignal
-from chowder_local.relay.prompt_format import unfold
+from chowder_local.relay.prompt_format import is_subagent, unfold
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
 from chowder_local.relay.wire.wire_format import ParsedRequest
 
@@ -118,6 +118,10 @@ class RecordedAnswer(_Strict):
             return cls(status=status, content_type=content_type, retry_after=retry_after, text=text)
         events = [event for event in re.split(r"\r?\n\r?\n", text) if event]
         return cls(status=status, content_type=content_type, retry_after=retry_after, events=events)
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.chunks())
 
     def chunks(self) -> Iterator[bytes]:
         """The body in chunks of bounded length, at least one an event."""
@@ -263,12 +267,17 @@ class Recorder:
 class Playback:
     """A recording that is replayed. The answers to equal requests come in their order.
 
-    `entries` are by file name, in order.
+    `entries` are by file name, in order. With `in_order`, they are the answers to the next calls of
+    a session, one after the other, whatever these ask; with `then_live`, the model answers after
+    them.
     """
 
     entries: Mapping[str, RecordedCall]
+    in_order: bool = False
+    then_live: bool = False
 
     def __post_init__(self) -> None:
+        self._left = deque(self.entries.values())
         self._requests = {name: entry.asked.lines() for name, entry in self.entries.items()}
         self._answers: dict[tuple[str, ...], list[RecordedAnswer]] = {}
         for name, entry in self.entries.items():
@@ -287,6 +296,14 @@ class Playback:
         number = self._used[key]
         self._used[key] += 1
         return answers[min(number, len(answers) - 1)]
+
+    def handles(self, request: RelayRequest) -> bool:
+        """Whether it answers a call, be it with an error, and not the model."""
+        return not self.then_live or (bool(self._left) and _is_of_session(request))
+
+    def take_next(self, request: RelayRequest) -> RecordedCall | None:
+        """With `in_order`, the call whose answer is next; None if there are no more."""
+        return self._left.popleft() if self._left and _is_of_session(request) else None
 
     def describe_nearest(self, lines: Sequence[str]) -> str:
         """The message for a request without an answer: the nearest call and the differences."""
@@ -329,9 +346,17 @@ class RecordingRegistry:
         """Whether the server was started with a recording that answers all model calls."""
         return self._playback is not None
 
-    async def put(self, instance_id: InstanceId, entries: Mapping[str, RecordedCall]) -> None:
+    async def put(
+        self,
+        instance_id: InstanceId,
+        entries: Mapping[str, RecordedCall],
+        *,
+        in_order: bool = False,
+        then_live: bool = False,
+    ) -> None:
         """Answers the instance's model calls from these entries, instead of earlier ones."""
-        self._by_instance[instance_id] = await self.run(Playback, entries)
+        playback = await self.run(Playback, entries, in_order, then_live)
+        self._by_instance[instance_id] = playback
         self.changes.notify()
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -351,6 +376,11 @@ class RecordingRegistry:
         if instance_id is None:
             return None
         return self._by_instance.get(instance_id) or self._playback
+
+
+def _is_of_session(request: RelayRequest) -> bool:
+    """Whether a call is of an agent's own turn: not of OpenClaw itself, nor of a sub-agent."""
+    return request.session is not None and not is_subagent(request.session.key)
 
 
 def _without_arguments(line: str) -> str:

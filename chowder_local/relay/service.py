@@ -128,7 +128,7 @@ class Relay:
             request,
             credential,
             self.journal.begin(request, credential),
-            is_local=self.local_model.handles(credential),
+            is_local=self.local_model.handles(request, credential),
             is_of_endpoint=self.upstreams.is_endpoint(request.provider),
         )
         try:

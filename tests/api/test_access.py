@@ -110,6 +110,7 @@ GET    /local/instances/{instance_id}/model-calls 401  403  403  403  403  403  
 GET    /local/model-calls/{model_call_id}           401  403  403  403  403  403  403  403  404  404
 GET    /local/instances/{instance_id}/traces        401  403  403  403  403  403  403  403  404  200
 GET    /local/instances/{instance_id}/traces/{response_id}  401 403 403 403 403 403 403 403 404 404
+GET    /local/runs/{run:path}                       401  403  403  403  403  403  403  403  404  404
 GET    /local/instances/{instance_id}/messages      401  403  403  403  403  403  403  403  404  200
 POST   /local/instances/{instance_id}/hooks/{hook:path}
                                                     401  403  403  200  403  403  403  200  404  200
@@ -146,6 +147,8 @@ GET    /local/instances/{instance_id}/transcript    401  403  403  403  403  403
 GET    /local/instances/{instance_id}/sessions/{session_id:path}/transcript
                                                     401  403  403  403  403  403  403  403  404  200
 POST   /local/instances/{instance_id}/sessions/{session_id:path}/reset
+                                                    401  403  403  403  403  403  403  403  404  409
+POST   /local/instances/{instance_id}/sessions/{session_id:path}/rewind
                                                     401  403  403  403  403  403  403  403  404  409
 POST   /local/instances/{instance_id}/sessions/{session_id:path}/compact
                                                     401  403  403  403  403  403  403  403  404  409
@@ -229,6 +232,9 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "PUT /local/instances/{instance_id}/recording": {"json": {"entries": {}}},
     "PATCH /local/instances/{instance_id}": {"json": {"egress": None}},
     "POST /local/faults": {"json": {"kind": "message"}},
+    "POST /local/instances/{instance_id}/sessions/{session_id:path}/rewind": {
+        "json": {"position": 0}
+    },
     "PUT /local/instances/{instance_id}/breakpoint": {"json": {}},
     "POST /local/held-calls/{model_call_id}/resume": {"json": {}},
     "PUT /local/instances/{instance_id}/approvals/policy": {"json": {"ask": "always"}},
@@ -293,6 +299,7 @@ async def names_in_paths(http: Api, instance_id: str) -> dict[str, str]:
         "model_call_id": "ex-0",
         "approval_id": "a-0",
         "response_id": "resp_0",
+        "run": "resp_0",
         "channel": "telegram",
         "code": "ABCD2345",
         "job_id": "j-1",

@@ -354,3 +354,22 @@ async def test_openclaws_refusals_of_a_session_are_passed_on(http: Api) -> None:
     assert (await http.call("DELETE", f"{path}/{CHILD}")).status_code == 404
     assert http.world.programs.called("sessions.delete")[-1]["key"] == CHILD
     assert (await http.post(f"{path}/moon/compact")).status_code == 404
+
+
+async def test_a_session_is_set_back_to_before_a_message(http: Api, silence: asyncio.Event) -> None:
+    instance = await http.world.created()
+    silence.set()
+    assert (await (await sent(http, instance))).status_code == 200
+    before = await http.world.histories.get(instance.id, session_key("moon"))
+    assert before.items
+    message = {"position": 0, "role": "user", "id": "e1",
+               "parts": [{"type": "text", "text": "How are you?"}]}  # fmt: skip
+    page = {"is_known": True, "messages": [message], "has_more": False}
+    http.world.programs.answers |= {"read": done(**page), "sessions.rewind": done()}
+    path = f"/local/instances/{instance.id}/{SESSION}/rewind"
+    assert (await http.post(path, json={"position": 1})).status_code == 404
+    assert (await http.post(path, json={"position": 0})).status_code == 204
+    (params,) = http.world.programs.called("sessions.rewind")
+    assert params == {"sessionKey": session_key("moon"), "entryId": "e1"}
+    # What a client sends again is new again.
+    assert not (await http.world.histories.get(instance.id, session_key("moon"))).items

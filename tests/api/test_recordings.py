@@ -77,6 +77,16 @@ async def test_a_recording_is_replayed_and_removed(http: Api) -> None:
     assert (await http.get(path)).json()["is_replayed"] is False
 
 
+async def test_the_model_answers_only_after_a_recording_that_is_replayed_in_order(
+    http: Api,
+) -> None:
+    instance = await http.world.created()
+    path = f"/local/instances/{instance.id}/recording"
+    body = {"entries": {"1": ENTRY}, "then_live": True}
+    assert (await http.call("PUT", path, json=body)).status_code == 422
+    assert (await http.call("PUT", path, json=body | {"in_order": True})).status_code == 200
+
+
 async def test_a_deleted_agents_recording_is_removed(http: Api) -> None:
     instance = await http.world.created()
     await http.call("PUT", f"/local/instances/{instance.id}/recording", json={"entries": {}})

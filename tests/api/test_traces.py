@@ -9,6 +9,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from chowder_local.core.domain import InstanceStatus, ModelProvider
+from chowder_local.openclaw.session_keys import session_key
+from tests.api.test_recordings import ENTRY
 from tests.scripted import gateway as scripted
 from tests.scripted.talking import REQUEST
 
@@ -155,3 +157,96 @@ async def test_an_unknown_answer_has_no_trace(http: Api) -> None:
     answer = await http.get(f"/local/instances/{instance.id}/traces/resp_unknown")
     assert answer.status_code == 404
     assert answer.json()["detail"].startswith("Trace not found")
+
+
+async def run(http: Api, name: str, query: str = "") -> Any:
+    return (await http.get(f"/local/runs/{name}{query}")).json()
+
+
+async def said(http: Api, instance: Instance, session: str, text: str = "Hello") -> str:
+    """The id of a message's turn, which has one model call."""
+
+    async def handler(message: Any, receive: Any, send: Any) -> None:
+        call_log, key = http.world.call_log, session_key(session)
+        asked = [{"role": "developer", "content": SYSTEM.replace("agent:main:main", key)},
+                 {"role": "user", "content": text}]  # fmt: skip
+        body = json.dumps({"model": "gpt-4o", "input": asked}).encode()
+        call = call_log.begin(
+            instance.organization_id, instance.id, ModelProvider.OPENAI, "responses", body, text
+        )
+        assert http.world.session_watch.note(instance.sandbox_id, call)
+        call.status, call.content_type = 200, "application/json"
+        call_log.append(call, json.dumps({"object": "response", "output": []}).encode())
+        call.finish("offline")
+        await scripted.friendly(message, receive, send)
+
+    http.world.gateway.handler = handler
+    path = f"/v1/instances/{instance.id}/session/{session}/responses"
+    answer = await http.post(path, json=REQUEST | {"input": text})
+    return answer.headers["X-Request-Id"]
+
+
+async def test_a_run_is_a_turn_a_session_or_an_agent(http: Api) -> None:
+    instance = await http.world.created(name="fish")
+    first = await said(http, instance, "a", "One")
+    second = await said(http, instance, "b", "Two")
+    third = await said(http, instance, "a", "Three")
+    found = await run(http, third)
+    (turn,) = found["turns"]
+    assert (turn["id"], turn["session"], turn["status"]) == (third, "a", "answered")
+    assert turn["request"]["input"] == "Three"
+    (call,) = turn["calls"]
+    assert call["asked"]["turns"] == [{"said": "Three"}]
+    assert (call["answered"]["status"], call["outcome"]) == (200, "offline")
+    for name, expected in {
+        f"{third}?earlier=true": [first, third],
+        "fish": [first, second, third],
+        str(instance.id): [first, second, third],
+        "fish:b": [second],
+        f"fish:{session_key('b')}": [second],
+    }.items():
+        turns = (await run(http, name))["turns"]
+        assert [each["id"] for each in turns] == expected, name
+
+
+async def test_a_run_that_is_not_there_or_ambiguous_is_not_found(http: Api) -> None:
+    fish = await http.world.created(name="fish")
+    for _ in range(2):
+        await http.world.created(name="twin")
+    await said(http, fish, "a")
+    await said(http, fish, "b")
+    reasons = {}
+    for name in ("nobody", "twin", "fish:c", "re", "recording:fish"):
+        answer = await http.get(f"/local/runs/{name}")
+        assert answer.status_code == 404
+        reasons[name] = answer.json()["detail"]
+    assert "several agents" in reasons["twin"]
+    assert "several ids" in reasons["re"]
+    assert "replays no recording" in reasons["recording:fish"]
+
+
+async def test_a_run_is_given_without_secrets(http: Api) -> None:
+    instance = await http.world.created(openclaw_config={"tools": {"apiKey": "planted-key"}})
+    token = http.world.secret_box.gateway_token(instance.sandbox_id)
+    text = f"Use planted-key, {token} or sk-abcdefgh12."
+    turn_id = await said(http, instance, "a", text)
+    assert (await run(http, turn_id))["turns"][0]["request"]["input"] == text
+    redacted = await run(http, turn_id, "?redact=true")
+    hidden = "Use [redacted], [redacted] or [redacted]."
+    assert redacted["turns"][0]["request"]["input"] == hidden
+    assert redacted["turns"][0]["calls"][0]["asked"]["turns"] == [{"said": hidden}]
+
+
+async def test_a_long_message_is_not_kept(http: Api) -> None:
+    instance = await http.world.created()
+    turn_id = await said(http, instance, "a", "x" * 40_000)
+    assert (await run(http, turn_id))["turns"][0]["request"] is None
+
+
+async def test_what_an_agent_replays_is_a_run(http: Api) -> None:
+    instance = await http.world.created(name="fish")
+    path = f"/local/instances/{instance.id}/recording"
+    await http.call("PUT", path, json={"entries": {"1": ENTRY}})
+    for query in ("", "?redact=true"):
+        found = await run(http, "recording:fish", query)
+        assert found["turns"][0]["calls"][0]["asked"] == ENTRY["asked"]

@@ -13,7 +13,7 @@ from llmock.simulation import MockResponseSettings
 
 from chowder_local.core.domain import InstanceId, ModelProvider
 from chowder_local.core.errors.upstream import ProviderFailed
-from chowder_local.relay.recordings import read
+from chowder_local.relay.recordings import RecordedAnswer, RecordedCall, RecordedRequest, read
 from tests.scripted.serving import eventually, loopback_client
 
 if TYPE_CHECKING:
@@ -150,3 +150,74 @@ async def test_a_recording_is_gone_on_with(
         async with recording(serve, open_relay, tmp_path) as relay:
             await ask(http, relay.url, text)
     assert list(read(tmp_path)) == ["0001-openai-gpt-x.json", "0002-openai-gpt-x.json"]
+
+
+RUNTIME = "Runtime: agent=main | session=agent:main:main | sessionId=1 | host=agent"
+
+
+def recorded(provider: str, status: int, body: dict[str, Any]) -> RecordedCall:
+    asked = RecordedRequest(provider=provider, model="m", is_streamed=False, turns=[])
+    text = json.dumps(body)
+    answered = RecordedAnswer(status=status, content_type="application/json", text=text)
+    return RecordedCall(asked=asked, answered=answered)
+
+
+IN_ORDER = {
+    "1": recorded("openai", 200, {"object": "response", "output": [], "id": "resp_first"}),
+    "2": recorded("anthropic", 200, {"type": "message", "content": [
+        {"type": "text", "text": "A second answer."},
+        {"type": "tool_use", "id": "t1", "name": "exec", "input": {"command": "date"}},
+    ]}),
+    "3": recorded("anthropic", 529, {"error": {"message": "Overloaded."}}),
+}  # fmt: skip
+"""A run whose model has changed in the middle of it."""
+
+
+async def ask_in_session(http: httpx.AsyncClient, url: str, text: str) -> httpx.Response:
+    said = [{"role": "developer", "content": RUNTIME}, {"role": "user", "content": text}]
+    body = {"model": "gpt-x", "input": said}
+    return await http.post(f"{url}/openai/responses", json=body, headers=HEADERS)
+
+
+@pytest.mark.parametrize("then_live", [True, False])
+async def test_a_run_is_answered_in_its_order_whatever_is_asked(
+    open_relay: OpenRelay, http: httpx.AsyncClient, *, then_live: bool
+) -> None:
+    async with open_relay("offline") as relay:
+        await relay.recordings.put(INSTANCE, IN_ORDER, in_order=True, then_live=then_live)
+        first = await ask_in_session(http, relay.url, "Something")
+        # OpenClaw's own calls, such as for a summary, are not part of a run.
+        aside = await ask(http, relay.url, "Summarize", is_streamed=False)
+        second, third, fourth = [
+            await ask_in_session(http, relay.url, text) for text in ("else", "and", "more")
+        ]
+        refusals = [relay.failures.find(each.text) for each in (third, aside, fourth)]
+    assert first.json()["id"] == "resp_first"
+    texts = json.dumps(second.json()["output"])
+    assert "A second answer." in texts
+    assert "exec" in texts
+    overloaded, of_aside, of_fourth = refusals
+    assert isinstance(overloaded, ProviderFailed)
+    assert (overloaded.status, overloaded.reason) == (529, "Overloaded.")
+    if then_live:
+        assert "[offline]" in aside.text
+        assert "[offline]" in fourth.text
+    else:
+        for each in (of_aside, of_fourth):
+            assert isinstance(each, ProviderFailed)
+            assert "no more model calls" in each.reason
+
+
+async def test_after_a_run_the_provider_is_called(
+    serve: Serve, open_relay: OpenRelay, http: httpx.AsyncClient
+) -> None:
+    stand_in = create_stand_in(responses=MockResponseSettings("hello", tool_mode="off"))
+    async with serve(stand_in) as url, open_relay(KEY, {OPENAI: f"{url}/v1"}) as relay:
+        first_only = {"1": IN_ORDER["1"]}
+        await relay.recordings.put(INSTANCE, first_only, in_order=True, then_live=True)
+        sources = []
+        for _ in range(2):
+            assert (await ask_in_session(http, relay.url, "Go")).status_code == 200
+            call, *_ = relay.call_log.of_instance(INSTANCE)
+            sources.append(call.source)
+    assert sources == ["recording", "provider"]

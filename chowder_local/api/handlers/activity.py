@@ -12,6 +12,7 @@ from chowder_local.api.schemas.activity import (
     CancelledView,
     CompactionView,
     IdleWait,
+    SessionRewind,
 )
 from chowder_local.http.bodies import parse
 from chowder_local.http.responses import CLIENT_CLOSED_REQUEST, json_in_thread, while_connected
@@ -71,6 +72,16 @@ async def reset_session(request: Request) -> None:
     """
     agent = await running_instance_of(request)
     await services(request).session_control.reset(agent, session_of(request))
+
+
+async def rewind_session(request: Request) -> None:
+    """Ends what runs in the session, and sets the conversation back to before a user's message.
+
+    The agent forgets the message and all after it; its files stay as they are.
+    """
+    agent = await running_instance_of(request)
+    body = await parse(request, SessionRewind)
+    await services(request).session_control.rewind(agent, session_of(request), body.position)
 
 
 async def compact_session(request: Request) -> CompactionView:

@@ -121,13 +121,19 @@ async def get_recording(request: Request) -> Response:
 async def set_recording(request: Request) -> Response:
     """Answers the instance's model calls from a recording, without any provider.
 
-    A call that the recording lacks fails, and the error says what differs from the nearest one. A
-    recording may have 32 MB, as the log of model calls has.
+    A call that the recording lacks fails, and the error says what differs from the nearest one;
+    with `in_order`, the entries answer the next calls of a session whatever these ask. A recording
+    may have 32 MB, as the log of model calls has.
     """
     instance = await instance_of(request)
     content = await json_body(request, call_log.MAX_BYTES)
     playback = validated(RecordingPlayback, content, "body")
-    await services(request).recordings.put(instance.id, dict(sorted(playback.entries.items())))
+    await services(request).recordings.put(
+        instance.id,
+        dict(sorted(playback.entries.items())),
+        in_order=playback.in_order,
+        then_live=playback.then_live,
+    )
     return await _recording(request, instance)
 
 

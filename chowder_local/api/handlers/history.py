@@ -12,6 +12,7 @@ from chowder_local.api.schemas.history import (
     ModelCallDetailsView,
     ModelCallQuery,
     ModelCallView,
+    RunFileQuery,
     SessionsView,
     TraceDetailsView,
     TraceQuery,
@@ -102,6 +103,22 @@ async def get_trace(request: Request) -> Response:
     return await json_in_thread(
         lambda: TraceDetailsView.from_steps(turn, session, steps_of(calls, turn.at))
     )
+
+
+async def get_run(request: Request) -> Response:
+    """What an agent did in a turn, a session or altogether, as one file: messages, model calls and
+    their answers, as far as they are in memory.
+
+    A run is named by the id of a turn or its answer or the beginning of that; by an agent's id or
+    name; by `AGENT:SESSION`, where the main session is `main`; or by `recording:AGENT` for what the
+    agent replays. `chowder-local diff`, `rerun` and `calls import` take it.
+    """
+    query = parse_query(request, RunFileQuery)
+    name = request.path_params["run"]
+    make = await services(request).runs.prepare(
+        caller(request), name, earlier=query.earlier, redact=query.redact
+    )
+    return await json_in_thread(make)
 
 
 def _session(request: Request, item: TracedTurn | ModelCall) -> SessionName | None:

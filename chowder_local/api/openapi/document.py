@@ -314,6 +314,11 @@ PATH_PARAMETERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         "The answer's id, or the turn's.",
         {"type": "string", "examples": ["resp_0f8fad5b"]},
     ),
+    "run": (
+        "The id of a turn or its answer, or its beginning; an agent; `AGENT:SESSION`; or "
+        "`recording:AGENT`. Percent-encoded.",
+        {"type": "string", "examples": ["resp_0f8fad5b", "support:orders"]},
+    ),
     "fault_id": ("The fault's id.", _UUID),
     "item_id": (
         "The `trace_id` of a turn, or the `task_id` of a task.",

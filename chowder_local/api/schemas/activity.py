@@ -196,6 +196,17 @@ class CancelledView(BaseModel):
     ]
 
 
+class SessionRewind(BaseModel):
+    """The message before which a session is to be."""
+
+    position: int = Field(
+        ge=0,
+        le=(1 << 53) - 1,
+        description="The `position` of a user's message in the transcript.",
+        examples=[4],
+    )
+
+
 class CompactionView(BaseModel):
     """What came of compacting a session."""
 

@@ -326,6 +326,19 @@ class TraceNotFound(ChowderError):
     message = "Trace not found: only those of the latest turns are kept, until the server ends."
 
 
+class RunNotFound(ChowderError):
+    """There is no turn, session or agent of this name, or its turns are not in memory any more."""
+
+    http_status = 404
+    remedy = "Name a turn by an `id` or a `response_id` of its trace, an agent, or AGENT:SESSION."
+
+    def __init__(self, reference: str, problem: str = "is no turn, agent or session") -> None:
+        super().__init__(
+            f"{reference[:200]!r} {problem} whose turns are in memory. Name a turn by its id or "
+            "its answer's, an agent, or a session as AGENT:SESSION."
+        )
+
+
 class VersionUnavailable(ChowderError):
     """The server cannot run an OpenClaw release, because it has no image of it."""
 

@@ -217,7 +217,7 @@ class Conversations:
         key = session_key(session)
         text = last_text(turn.client_input.new)[:TEXT_MAX]
         functions = {client_name(each["name"]) for each in turn.request.get("tools", ())}
-        with self.traces.turn(stale, key, text, functions) as traced:
+        with self.traces.turn(stale, key, text, functions, request) as traced:
             traced.on_cancel = on_cancel
             async with self.residency.using(stale) as instance:
                 if session is not None:

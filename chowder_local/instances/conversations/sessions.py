@@ -12,6 +12,7 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.agents import RpcRefused, SessionRefused
 from chowder_local.core.errors.requests import InstanceStateWrong, SessionNotFound
 from chowder_local.core.errors.sandboxes import SandboxPaused
+from chowder_local.openclaw.responses.history import digest
 from chowder_local.openclaw.sandbox_exec import CALL_TIMEOUT_S
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX
@@ -204,6 +205,7 @@ class SessionControl:
     """Is called with the name of a session that is gone."""
     session_queries: SessionQueries
     histories: ConversationHistoryQueries
+    transcripts: Transcripts
 
     async def key_of(self, instance: Instance, name: str | None) -> str:
         """OpenClaw's key of a session that a name or that key itself names."""
@@ -219,6 +221,25 @@ class SessionControl:
         await self.activities.cancel_session(instance, key)
         await self._call(instance, "sessions.reset", key)
         self.histories.put(instance.id, key, ConversationHistory())
+
+    async def rewind(self, instance: Instance, name: str | None, position: int) -> None:
+        """Ends what runs in a session, and sets it back to before a user's message.
+
+        Files stay as they are. Raises SessionNotFound if there is no such message.
+        """
+        key = await self.key_of(instance, name)
+        await self.activities.cancel_session(instance, key)
+        message = await self.transcripts.message_at(instance.sandbox_id, key, position)
+        if message is None:
+            raise SessionNotFound
+        place = {"sessionKey": key, "entryId": message.entry_id}
+        await self._call(instance, "sessions.rewind", key, params=place)
+        # Items after it are new again if a client sends them.
+        record = await self.histories.get(instance.id, key)
+        digests = [each.digest for each in record.items]
+        item = digest({"type": "message", "role": "user", "content": message.text})
+        end = len(digests) - 1 - digests[::-1].index(item) if item in digests else 0
+        self.histories.put(instance.id, key, replace(record, items=record.items[:end]))
 
     async def compact(self, instance: Instance, name: str | None) -> Compaction:
         """Has the agent's model summarize a session. Raises SessionNotFound if it is empty."""
@@ -250,11 +271,16 @@ class SessionControl:
             raise SessionNotFound
 
     async def _call(
-        self, instance: Instance, method: str, key: str, timeout_s: float = CALL_TIMEOUT_S
+        self,
+        instance: Instance,
+        method: str,
+        key: str,
+        timeout_s: float = CALL_TIMEOUT_S,
+        params: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         try:
             return await self.control.call(
-                instance.sandbox_id, method, {"key": key}, timeout_s=timeout_s
+                instance.sandbox_id, method, params or {"key": key}, timeout_s=timeout_s
             )
         except RpcRefused as refused:
             raise SessionRefused(str(refused)) from refused

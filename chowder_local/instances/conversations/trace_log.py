@@ -20,7 +20,7 @@ from chowder_local.relay.prompt_format import ANSWER_TOOL, TurnKind, client_name
 from chowder_local.relay.turn_steps import results_before
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MAX_TURNS = 2000
 TEXT_MAX = 1000
 """The most characters of a text, of arguments and of a result in an event."""
+REQUEST_MAX_CHARS = 32 * 1024
+"""A longer message is not kept."""
 LONGEST_READ_BYTES = 512 * 1024
 """Events have no results of tools from a longer request: reading it would delay others."""
 
@@ -80,6 +82,8 @@ class TracedTurn:
     """What a client gets, or somebody in a messenger."""
     functions: Collection[str] = ()
     """The client's own functions, which the agent does not run."""
+    request: Mapping[str, Any] | None = None
+    """The message as its client sent it, if that is not long."""
     on_cancel: Callable[[], object] | None = None
     """Ends a client's message at once."""
     is_cancelled: bool = False
@@ -140,6 +144,7 @@ class TraceLog:
         session_key: str,
         text: str = "",
         functions: Collection[str] = (),
+        request: Mapping[str, Any] | None = None,
     ) -> Iterator[TracedTurn]:
         """Traces the turn of this block, which has failed unless the block sets another status."""
         turn = TracedTurn(
@@ -151,6 +156,7 @@ class TraceLog:
             organization_id=instance.organization_id,
             text=text,
             functions=functions,
+            request=request if _is_short(request) else None,
         )
         self.add(turn)
         status = TurnStatus.FAILED
@@ -293,6 +299,18 @@ class TraceLog:
         """The instance's turns, latest first."""
         return (each for each in reversed(self._turns) if each.instance_id == instance_id)
 
+    def find(self, organization_id: OrganizationId, reference: str) -> list[TracedTurn]:
+        """The latest turn of the organization with this id, or whose answer has it; else those
+        whose answer's id, or else their own, begins so.
+        """
+        own = [each for each in self._turns if each.organization_id == organization_id]
+        exact = [each for each in own if reference in (each.response_id, each.id)]
+        return exact[-1:] or [
+            each
+            for each in own
+            if reference and (each.response_id or each.id).startswith(reference)
+        ]
+
     def with_call(self, instance_id: InstanceId, model_call_id: str) -> TracedTurn | None:
         """The turn that a model call belongs to; None if it is gone, or belongs to none."""
         turns = self.of_instance(instance_id)
@@ -302,6 +320,22 @@ class TraceLog:
         """The turn with this id, or with this answer; None if it is gone or another instance's."""
         turns = self.of_instance(instance_id)
         return next((each for each in turns if turn_id in (each.response_id, each.id)), None)
+
+
+def _is_short(request: Any) -> bool:
+    """Whether a message is short enough to be kept, told without a copy of it."""
+    left, values = REQUEST_MAX_CHARS, [request]
+    while values and left > 0:
+        value = values.pop()
+        if isinstance(value, dict):
+            values += [*value, *value.values()] if len(value) < left else []
+            left -= len(value)
+        elif isinstance(value, list):
+            values += value if len(value) < left else []
+            left -= len(value)
+        else:
+            left -= len(value) if isinstance(value, str) else 8
+    return left > 0
 
 
 def first_text(turn: TracedTurn) -> str:

@@ -72,11 +72,17 @@ _FOLDED = (
 
 
 @dataclass(frozen=True)
-class LatestMessage:
-    """The user's latest message; `entry_id` is OpenClaw's id."""
+class UserEntry:
+    """A user's message; `entry_id` is OpenClaw's id."""
 
     entry_id: str
     text: str
+
+
+@dataclass(frozen=True)
+class LatestMessage(UserEntry):
+    """The user's latest message."""
+
     is_unanswered: bool
     """Whether only failures followed it: no answer, and no tool call."""
 
@@ -148,6 +154,17 @@ class Transcripts:
                 text = _base_turn(message).text or ""
                 return LatestMessage(message.id or "", text, is_unanswered)
             is_unanswered &= message.error is not None or not message.parts
+        return None
+
+    async def message_at(self, sandbox_id: SandboxId, key: str, position: int) -> UserEntry | None:
+        """The user's message at a position of a running agent's conversation; None if there is
+        none. Raises as `sessions` does.
+        """
+        request = _page_request("read", key, 1, position + 1, text_max=0)
+        page = await self._ask(sandbox_id, request, StoredPage, is_running=True)
+        for each in page.messages:
+            if each.position == position and each.role == "user" and not each.is_off_branch:
+                return UserEntry(each.id or "", _base_turn(each).text or "")
         return None
 
     async def sessions_and_transcript(

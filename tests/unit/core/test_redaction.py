@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chowder_local.cli.doctor import REDACTED, redact, secret_values
+from chowder_local.core.secrets import REDACTED, redact, secret_values
 
 
 @pytest.mark.parametrize(
