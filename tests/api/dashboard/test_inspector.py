@@ -248,3 +248,36 @@ async def test_a_breakpoint_is_shown_and_removed(visitor: Visitor) -> None:
     removed = (await visitor.post(f"/instances/{agent.id}/breakpoint/remove")).text
     assert "Remove the breakpoint" not in removed
     assert breakpoints.of_instance(agent.id) is None
+
+
+def traced(visitor: Visitor, turn_id: str, *calls: ModelCall) -> None:
+    instance_id = calls[0].instance_id
+    assert instance_id is not None
+    visitor.http.world.traces.add(
+        TracedTurn(
+            turn_id, instance_id, MAIN_KEY, calls[0].at, 0.0, 2.0, TurnStatus.ANSWERED,
+            organization_id=calls[0].organization_id, ended_calls=tuple(e.id for e in calls),
+            text="Which way?",
+        )
+    )  # fmt: skip
+
+
+async def test_two_runs_are_compared_step_by_step(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    long = "<b>x</b>" * 100
+    traced(visitor, "turn-1", called(visitor, agent, reply=Reply(f"{long} north")))
+    traced(visitor, "turn-2", called(visitor, agent, reply=Reply(f"{long} south")))
+    form = (await visitor.get("/diff")).text
+    for words in ("turn-1", "turn-2", agent.id, "answered: Which way?"):
+        assert words in form
+    html = (await visitor.get("/diff?a=turn-1&b=turn-2")).text
+    assert "1 of 5 steps differ." in html
+    assert re.findall(r'<tr class="step-([a-z-]+)">', html) == [*["same"] * 4, "differs"]
+    # The excerpts are about the difference, and nothing in them is markup.
+    for words in ("north</code>", "south</code>", "&lt;b&gt;x&lt;/b&gt;", "/model-calls/ex-1"):
+        assert words in html
+    assert "<b>" not in html
+    assert "The steps are the same." in (await visitor.get("/diff?a=turn-1&b=turn-1")).text
+    assert "is no turn, agent or session" in (await visitor.get("/diff?a=turn-1&b=x")).text
+    await visitor.http.world.recordings.put(agent.id, {})
+    assert f"recording:{agent.id}" in (await visitor.get("/diff")).text
