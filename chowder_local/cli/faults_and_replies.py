@@ -205,8 +205,8 @@ of_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 # fmt: off
 hold = noun("hold", """Hold model calls of an agent, look at them, and let them go on.
 
-    A held call waits for up to 10 minutes, and is then refused. 'calls INSTANCE CALL' prints its
-    request.
+    A held call waits for up to 10 minutes, and is then refused. 'calls show INSTANCE CALL' prints
+    its request.
     """, {
     "next": Row(_hold, "instance", "Hold the next model call of an agent that matches.",
         options=(

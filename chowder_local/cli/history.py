@@ -43,7 +43,7 @@ from chowder_local.cli.output import (
     without_controls,
 )
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.wording import MOMENT_S, parse_duration, size_of
+from chowder_local.core.wording import MOMENT_S, parse_duration
 from chowder_local.openclaw.session_keys import MAIN_KEY
 
 if TYPE_CHECKING:
@@ -275,43 +275,6 @@ def _figures(row: Mapping[str, Any]) -> tuple[str, ...]:
     names = ("calls", "input_tokens", "cached_tokens", "output_tokens")
     cost = row["cost_usd"]
     return (*(str(row[name]) for name in names), "?" if cost is None else f"${cost:.4f}")
-
-
-@click.command(cls=Command)
-@output_option
-@instance_argument
-@click.argument("call", required=False)
-@click.option("-n", "--limit", default=20, show_default=True, help="Number of latest calls.")
-@pass_client
-def calls(client: Client, output: Output, instance: str, call: str | None, limit: int) -> None:
-    """List an agent's latest model calls, or show the request and answer of one."""
-    if call is not None:
-        _show_call(client.model_call(call), output=output)
-        return
-    rows = client.model_calls(find_instance(client, instance)["id"], limit)
-    columns: dict[str, Column] = {
-        "ID": "id",
-        "AT": lambda call: call["at"][11:19],
-        "SESSION": session_title,
-        "SOURCE": "source",
-        # The source already says that it was the offline model.
-        "OUTCOME": lambda call: "answered" if (o := call["outcome"]) == "offline" else o or "…",
-        "TOOK": lambda call: "…" if call["took_s"] is None else f"{call['took_s']:.2f} s",
-        "SENT": lambda call: size_of(call["request_bytes"]),
-        "BACK": lambda call: size_of(call["answer_bytes"]),
-    }
-    wide = {"PROVIDER": "provider", "PATH": "path", "TURN": "turn_id"}
-    show_list(rows, columns, output=output, wide=wide)
-
-
-def _show_call(call: dict[str, Any], *, output: Output) -> None:
-    if output is Output.JSON:
-        show_json(call)
-        return
-    say(json.dumps(call["request"], indent=2, ensure_ascii=False))
-    for chunk in call["chunks"]:
-        note(f"# {chunk['after_s']:.3f} s")
-        say(chunk["text"].rstrip("\n"))
 
 
 @click.command(cls=Command)

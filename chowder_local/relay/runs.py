@@ -181,6 +181,9 @@ class RunTurn(_Strict):
             "of no client."
         ),
     ] = None
+    missing_calls: Annotated[
+        int, Field(ge=0, description="How many of its model calls are not in memory any more.")
+    ] = 0
     calls: list[RunCall]
 
 
@@ -421,6 +424,8 @@ class Totals:
 
     turns: int
     model_calls: int
+    missing_calls: int
+    """Those that are not in memory any more, and not counted."""
     tool_calls: int
     input_tokens: int | None
     output_tokens: int | None
@@ -433,6 +438,7 @@ class Totals:
         return cls(
             turns=len(run.turns),
             model_calls=len(calls),
+            missing_calls=sum(each.missing_calls for each in run.turns),
             tool_calls=sum(len(each.output.calls) for each in calls),
             input_tokens=_sum([each.input_tokens for each in calls]),
             output_tokens=_sum([each.output_tokens for each in calls]),

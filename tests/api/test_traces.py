@@ -237,6 +237,14 @@ async def test_a_run_is_given_without_secrets(http: Api) -> None:
     assert redacted["turns"][0]["calls"][0]["asked"]["turns"] == [{"said": hidden}]
 
 
+async def test_a_run_says_how_many_of_its_model_calls_are_gone(http: Api) -> None:
+    instance = await http.world.created()
+    turn_id = await said(http, instance, "a")
+    http.world.call_log.remove(instance.id)
+    (turn,) = (await run(http, turn_id))["turns"]
+    assert (turn["missing_calls"], turn["calls"]) == (1, [])
+
+
 async def test_a_long_message_is_not_kept(http: Api) -> None:
     instance = await http.world.created()
     turn_id = await said(http, instance, "a", "x" * 40_000)

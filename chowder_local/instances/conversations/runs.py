@@ -77,6 +77,7 @@ class Runs:
                         status=turn.status,
                         error=turn.error,
                         request=None if turn.request is None else dict(turn.request),
+                        missing_calls=len(turn.model_call_ids) - len(calls),
                         calls=run_calls(calls, secrets),
                     )
                     for turn, session, calls in found

@@ -62,6 +62,7 @@ def test_the_help_of_each_command_has_examples_that_it_takes(
         "support.chowder.tar",
         "prices.csv",
         "replies.yaml",
+        "failing.json",
     ):
         (tmp_path / name).write_text("content")
     for name in ("agents", "docs", "tides"):
