@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -11,14 +12,16 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from http import HTTPStatus
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.client.remote import RemoteClient
 from chowder_local.core.data_dir import write_private
 from chowder_local.core.errors.process import ApiRefused, ServerSilent
+from chowder_local.instances.snapshots.exports import FORMAT, VERSION, manifest_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -31,6 +34,8 @@ AT_ONCE = 8
 MAX_FILES = 100_000
 MAX_DEPTH = 64
 MAX_NAME = 255
+STATE = ".openclaw"
+"""The folder of an export that an instance's files are relative to."""
 GROWTH_BYTES = 16 * 1024 * 1024
 """How much a file may have grown since its folder was listed."""
 SETTLED = timedelta(seconds=2)
@@ -60,7 +65,9 @@ class FileIndex:
     def write(self) -> None:
         """Raises DataDirUnusable if the file cannot be written."""
         if self.file is not None:
-            write_private(self.file, json.dumps(self._known).encode())
+            # Other threads add to it.
+            known = {instance_id: dict(each) for instance_id, each in self._known.copy().items()}
+            write_private(self.file, json.dumps(known).encode())
 
 
 @dataclass(eq=False, repr=False)
@@ -129,9 +136,9 @@ class Home:
             self.index.of(self.instance_id)[path] = row
         return content.hexdigest()
 
-    def wrote(self, path: str, content_digest: str) -> None:
-        """Notes a file that was just written, for `settle`."""
-        self._written[path] = content_digest, self.client.server_time
+    def wrote(self, path: str, content_digest: str, at: str | None = None) -> None:
+        """Notes a file that was written at that time of the server, or now, for `settle`."""
+        self._written[path] = content_digest, at or self.client.server_time
 
     def settle(self) -> None:
         """Indexes the written files that still are as they were written, by a new listing."""
@@ -192,6 +199,24 @@ class Home:
             return self.known_digest(path) or self.read(path)
         except ApiRefused as refused:
             return refused
+
+
+def write_archive(file: BinaryIO, manifest: Json, files: Mapping[str, Path]) -> None:
+    """Writes an export, as `Client.import_instance` takes it, of files by their paths in a home."""
+    content = json.dumps({"format": FORMAT, "version": VERSION, **manifest})
+    file.write(manifest_entry(content.encode()))
+    folders: set[PurePosixPath] = set()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for path, source in files.items():
+            name = PurePosixPath(STATE, path)
+            for above in reversed(name.parents[:-1]):
+                if above not in folders:
+                    folders.add(above)
+                    entry = tarfile.TarInfo(str(above))
+                    entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                    archive.addfile(entry)
+            archive.add(source, str(name), recursive=False)
+    file.seek(0)
 
 
 def is_name(name: str) -> bool:

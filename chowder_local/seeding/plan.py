@@ -127,10 +127,7 @@ class Create(SeedStep):
     instance: DesiredInstance = field(repr=False)
 
     def take(self, target: SeedTarget) -> None:
-        instance = target.client(self.organization).create_instance(
-            self.instance.name, self.instance.model_provider, self.instance.openclaw_config or None
-        )
-        target.add_instance(self.organization, self.instance.name, instance["id"])
+        target.create(self.organization, self.instance)
 
 
 @dataclass(frozen=True)
@@ -232,14 +229,16 @@ def plan(
     removal: Removal,
     *,
     is_exact: bool = False,
+    takes_homes: bool = False,
 ) -> list[SeedStep]:
     """The steps in order: agents are created early, and boot during the other steps.
 
     `removal` returns the command that removes an agent of an organization, by its id. If it
-    `is_exact`, settings that the desired state lacks are removed. Raises SettingsInvalid if the
-    desired state would need something else to be destroyed.
+    `is_exact`, settings that the desired state lacks are removed. If the target `takes_homes`, new
+    agents have their homes from the start. Raises SettingsInvalid if the desired state would need
+    something else to be destroyed.
     """
-    planner = _Planner(removal, is_exact)
+    planner = _Planner(removal, is_exact, takes_homes)
     unordered = [
         step for each in desired for step in planner.organization(each, current.get(each.name))
     ]
@@ -250,6 +249,7 @@ def plan(
 class _Planner:
     removal: Removal
     is_exact: bool
+    takes_homes: bool
 
     def organization(
         self, desired: DesiredOrganization, existing: CurrentOrganization | None
@@ -301,8 +301,9 @@ class _Planner:
             where = location / "budget"
             yield SetBudget(organization, where, description, budget, desired.name)
         digests = current.files if current else {}
+        given = desired.home if self.takes_homes and current is None else {}
         for path, (content, file_location) in desired.home_files().items():
-            if digests.get(path) != digest(content):
+            if content is not given.get(path) and digests.get(path) != digest(content):
                 description = f"write {path} of {desired.name}"
                 yield WriteFile(
                     organization, file_location, description, desired.name, path, content

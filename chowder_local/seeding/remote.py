@@ -53,6 +53,8 @@ TOPS = ("workspace", "skills")
 MAX_BYTES = 8 * 1024**3
 FREE_BYTES = 1024**3
 """What stays free on the disk."""
+KEPT_EVERY = 100
+"""After how many files the index is written."""
 SEED_FILE, HOME_FOLDER = "seed.yaml", "home"
 NOT_SHOWN = {
     "conversations": "it begins without memory of any; send what it must know as messages of the "
@@ -87,7 +89,7 @@ class RemoteTarget(SeedTarget):
     Keys are found by their names.
     """
 
-    may_delete = False
+    may_delete = takes_homes = False
     ca_bundle: Path | None = None
 
     def current_state(
@@ -99,7 +101,11 @@ class RemoteTarget(SeedTarget):
         self._agents.clear()
         self.memory.organizations.setdefault(name, StoredOrganization(id=client.base_url))
         listed = client.instances()
-        found = {each.name: find_by_name(listed, each) for each in organization.instances}
+        by_id = {each["id"]: each for each in listed}
+        found = {
+            each.name: by_id.get(each.name) or find_by_name(listed, each)
+            for each in organization.instances
+        }
         return {
             name: CurrentOrganization(
                 instances={
@@ -147,7 +153,7 @@ def published_part(
 ) -> tuple[DesiredOrganization, list[str]]:
     """The part of a seed file that `push` sends to one organization, and what it leaves out.
 
-    With `instance`, the only instance of the file goes to the one of that name. Raises
+    With `instance`, the only instance of the file goes to the one of that name or id. Raises
     SettingsInvalid if the file has several organizations, or then instances.
     """
     if len(document.organizations) != 1:
@@ -346,6 +352,9 @@ class Pull:
                 copies = pool.map(self._copy, missing, repeat(parts), count())
                 for number, path in enumerate(missing, 1):
                     next(copies)
+                    if number % KEPT_EVERY == 0:
+                        # For the next pull, if this one is killed.
+                        self.index.write()
                     self.report(f"[{number}/{len(missing)}] {path}")
         finally:
             self.index.write()

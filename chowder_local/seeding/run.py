@@ -34,7 +34,7 @@ def seed(file: Document, target: SeedTarget, report: Callable[[str], None]) -> S
     Raises SettingsInvalid if a step is impossible or refused; earlier steps are not undone.
     """
     current = target.current_state(file.organizations)
-    steps = plan(file.organizations, current, target.removal)
+    steps = plan(file.organizations, current, target.removal, takes_homes=target.takes_homes)
     take(steps, target, report)
     organizations = [_declared(each, target) for each in file.organizations]
     return SeedResult(len(steps), {"base_url": target.public_url, "organizations": organizations})

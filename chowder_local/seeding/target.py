@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
+from tempfile import TemporaryFile
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from chowder_local.core.domain import ModelProvider, Permission, Tier
 from chowder_local.core.errors.process import ApiRefused, DataDirUnusable
 from chowder_local.openclaw.config import agent_config
 from chowder_local.seeding.desired_state import digest
-from chowder_local.seeding.home import FileIndex, Home
+from chowder_local.seeding.home import FileIndex, Home, write_archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -193,6 +194,8 @@ class SeedTarget(ExitStack):
 
     may_delete = True
     """Whether a scoped key that a step replaces is revoked."""
+    takes_homes = True
+    """Whether an instance is created with the files of its home, by an import in one call."""
 
     def __init__(
         self,
@@ -222,6 +225,7 @@ class SeedTarget(ExitStack):
         self._agents: dict[tuple[str, str], SeededAgent] = {}
         self.index = index or FileIndex()
         self._lock = Lock()
+        self._imported: list[tuple[str, DesiredInstance, str]] = []
 
     def client(self, organization: str) -> Client:
         """The client of an existing organization."""
@@ -250,6 +254,20 @@ class SeedTarget(ExitStack):
         """The start time of the server, as text."""
         with Client(self._base_url) as client:
             return str(client.health()["started_at"])
+
+    def create(self, organization: str, desired: DesiredInstance) -> None:
+        """Creates an instance. Raises ApiRefused."""
+        client, config = self.client(organization), desired.openclaw_config
+        name, provider = desired.name, desired.model_provider
+        if desired.home and self.takes_homes:
+            manifest = {"name": name, "model_provider": provider, "overrides": config}
+            with TemporaryFile() as archive:
+                write_archive(archive, manifest, desired.home)
+                instance = client.import_instance(archive)
+            self._imported.append((organization, desired, client.server_time))
+        else:
+            instance = client.create_instance(name, provider, config or None)
+        self.add_instance(organization, name, instance["id"])
 
     def running_agent(self, organization: str, name: str) -> SeededAgent:
         """The agent once it runs; a stopped one is started, and stopped again at the end.
@@ -280,6 +298,10 @@ class SeedTarget(ExitStack):
 
     def settle(self) -> None:
         """Lists again what was written, for the next comparison."""
+        for organization, desired, at in self._imported if self.index.file else ():
+            home = self.running_agent(organization, desired.name).home
+            for path, file in desired.home.items():
+                home.wrote(path, digest(file), at)
         for agent in self._agents.values():
             agent.home.settle()
         self.index.write()
