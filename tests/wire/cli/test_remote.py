@@ -7,6 +7,7 @@ import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 import pytest
 import yaml
@@ -17,6 +18,8 @@ from chowder_local.app.server import State, api
 from chowder_local.cli.main import run
 from chowder_local.client import Client
 from chowder_local.client import remote as remote_client
+from chowder_local.client.remote import SHAPES
+from chowder_local.conformance import published
 from chowder_local.core.domain import Tier
 from chowder_local.http.listener import with_state
 from tests.scripted.programs import done
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from tests.scripted.world import World
     from tests.wire.cli.conftest import Output
 
+PUBLISHED = published.read()
 FILES = {
     "workspace/SOUL.md": b"Be brief.\n",
     "workspace/data/prices.bin": bytes(range(256)) * 2000,
@@ -58,10 +62,17 @@ class Line:
     """Calls (`METHOD path`, a pattern) and what becomes of each, once: a status, cut or late."""
     calls: list[str] = field(default_factory=list)
     delay_s: float = 0.0
+    unpublished: list[str] = field(default_factory=list)
+    """Calls that the published pages do not have."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = f"{scope['method']} {scope['path']}"
         self.calls.append(call)
+        operation = PUBLISHED.operation(scope["method"], scope["path"].removeprefix("/v1/"))
+        known = PUBLISHED.calls.get(operation)
+        names = {name for name, _ in parse_qsl(scope["query_string"].decode())}
+        if known is None or not names <= {each.rstrip("?") for each in known.query}:
+            self.unpublished.append(f"{call} {names}")
         await sleep(self.delay_s)
         fault = next((each for each in self.faults if re.search(each[0], call)), None)
         if fault is not None:
@@ -164,6 +175,7 @@ def sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sites]:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
         yield sites
+        assert line.unpublished == []
 
 
 def copied(folder: Path) -> dict[str, bytes]:
@@ -401,6 +413,21 @@ def test_a_stopped_agent_is_not_started(sites: Sites, capsys: Output) -> None:
     assert capsys.readouterr().err.count("start it first") == 2
     with sites.client() as client:
         assert client.status(sites.agent.id)["status"] == "stopped"
+
+
+def test_of_an_answer_only_published_members_are_read() -> None:
+    for methods, pattern, shape in SHAPES:
+        path = pattern.pattern.removeprefix("/v1/").replace("[^/]+", "x")
+        call = PUBLISHED.calls[PUBLISHED.operation(methods.split("|")[0], path)]
+        schema = shape.json_schema()
+        read = set(schema.get("properties", ()))
+        for each in schema.get("$defs", {}).values():
+            read |= set(each["properties"])
+        kind = str(call.kind).strip("[]'")
+        known = set(PUBLISHED.members(kind))
+        for inner in ("Entry", "Grant"):
+            known |= set(PUBLISHED.members(inner)) if kind in {"Folder", "KeyDetails"} else set()
+        assert read <= known, path
 
 
 REFUSED = {
