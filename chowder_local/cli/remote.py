@@ -177,7 +177,6 @@ def compare_remote(
     context: Context, desired: str, url: str, instance: str, *, exit_code: bool
 ) -> int:
     """Prints what differs, and returns the exit code."""
-    from chowder_local.seeding.home import FileIndex
     from chowder_local.seeding.remote import (
         current_agent,
         desired_agent,
@@ -197,7 +196,9 @@ def compare_remote(
         here = desired_agent(declared)
     else:
         with context.client() as local, waiting(f"Reading {desired}"):
-            here = current_agent(local, find_instance(local, desired), FileIndex())
+            own = _index(open_memory(context))
+            here = current_agent(local, find_instance(local, desired), own)
+            own.write()
     lines = list(differences(here, there))
     for line in lines:
         say(without_controls(line))

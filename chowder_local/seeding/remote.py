@@ -218,7 +218,7 @@ def current_agent(
 ) -> AgentState:
     """The state of a running agent; of its files those in TOPS, or `only` those."""
     home = Home(client, instance["id"], index)
-    paths = [path for path, _ in walk(home)] if only is None else only
+    paths = [path for path, each in walk(home) if _is_file(each)] if only is None else only
     found = home.digests(paths)
     for path, each in found.items():
         if isinstance(each, ApiRefused):
@@ -282,6 +282,11 @@ def walk(home: Home) -> Iterator[tuple[str, Json]]:
         raise RemoteFailed(f"The agent's files are left: {refused}.") from None
 
 
+def _is_file(entry: Json) -> bool:
+    """Whether an entry is neither a link nor a device."""
+    return str(entry["permissions"]).startswith("-")
+
+
 @dataclass(eq=False, repr=False)
 class Pull:
     """Copies a running agent into a folder that can be committed, and says what it cannot copy."""
@@ -299,6 +304,8 @@ class Pull:
     def __post_init__(self) -> None:
         self._home = Home(self.client, self.instance["id"], self.index)
         self._files: dict[str, Json] = {}
+        self._here: dict[str, str | None] = {}
+        self._missing: list[str] = []
         self._room, self._lock = 0, Lock()
 
     def plan(self) -> list[str]:
@@ -308,7 +315,7 @@ class Pull:
         """
         self.report("Listing its files")
         for path, entry in walk(self._home):
-            if str(entry.get("permissions", "-"))[:1] in "-":
+            if _is_file(entry):
                 self._files[path] = entry
             else:
                 self.notes.append(f"{path}: it is no regular file. Copy what it leads to.")
@@ -316,15 +323,12 @@ class Pull:
             f"{path!r}: its name cannot be copied. Have the agent rename it."
             for path in sorted(self._home.nameless)
         ]
-        size = sum(each["size"] for each in self._files.values())
-        self._room = min(MAX_BYTES, shutil.disk_usage(self.folder.parent).free - FREE_BYTES)
-        if size > self._room:
-            raise RemoteFailed(
-                f"The agent's files take {size / 1e6:,.0f} MB, and {max(0, self._room) / 1e6:,.0f} "
-                f"MB may be used here. Free space, or have the agent remove some."
-            )
+        home = self.folder / HOME_FOLDER
+        self._here = {path: _digest_here(home / path) for path in self._files}
         self._seed_text = self._render_seed()
         changed = self._changed_here()
+        self._missing = [path for path in self._files if not self._is_here(path)]
+        self._check_room()
         seed_file = self.folder / SEED_FILE
         if seed_file.exists() and not self._has_same_seed(seed_file):
             changed.append(SEED_FILE)
@@ -342,7 +346,7 @@ class Pull:
         for path in gone:
             (home / path).unlink()
             del self.index.of(self.instance["id"])[path]
-        missing = [path for path in self._files if not self._is_here(path)]
+        missing = self._missing
         try:
             # Beside the home, because what a killed pull leaves there would be pushed.
             with (
@@ -377,6 +381,16 @@ class Pull:
             reason = failed.strerror if isinstance(failed, OSError) else failed
             self.notes.append(f"{path}: it could not be copied ({reason}). Pull again.")
 
+    def _check_room(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._room = min(MAX_BYTES, shutil.disk_usage(self.folder).free - FREE_BYTES)
+        size = sum(self._files[path]["size"] for path in self._missing)
+        if size > self._room:
+            raise RemoteFailed(
+                f"The agent's files take {size / 1e6:,.0f} MB, and {max(0, self._room) / 1e6:,.0f} "
+                "MB may be used here. Free space, or have the agent remove some."
+            )
+
     def _take_room(self, size: int) -> None:
         with self._lock:
             self._room -= size
@@ -388,13 +402,11 @@ class Pull:
         return None if row is None else str(row[2])
 
     def _is_here(self, path: str) -> bool:
-        known = self._home.known_digest(path)
-        return known is not None and _digest_here(self.folder / HOME_FOLDER / path) == known
+        return self._here[path] is not None and self._home.known_digest(path) == self._here[path]
 
     def _changed_here(self) -> list[str]:
         """The files that are here and there, and that a pull would overwrite with other content."""
-        home = self.folder / HOME_FOLDER
-        here = {path: _digest_here(home / path) for path in self._files}
+        here = self._here
         suspects = [
             path for path, each in here.items() if each not in {None, self._row_digest(path)}
         ]
