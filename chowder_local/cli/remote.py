@@ -74,10 +74,12 @@ def pull(
             copy.note_rest()
     seed_file = folder / SEED_FILE
     say(f"{name} is in {folder}. Its seed file is {seed_file}.")
-    seed_server(context, read_file(context, seed_file), _index(open_memory(context)))
-    note("Not copied:")
-    for each in copy.notes:
-        note(f"- {without_controls(each)}")
+    try:
+        seed_server(context, read_file(context, seed_file), _index(open_memory(context)))
+    finally:
+        note("Not copied:")
+        for each in copy.notes:
+            note(f"- {without_controls(each)}")
 
 
 @click.command(cls=Command)
