@@ -40,6 +40,7 @@ ROWS: Mapping[str, Row] = {
     "create-cold": Row("create without one; stock by docker run, fleet", creation.cold),
     "fork": Row("a fork with a warm sandbox; a warm create and a plain copy", forking.fork),
     "first-message": Row("an agent's first message; its later ones", turns.first_message),
+    "processor-time": Row("an agent's processor time for a turn; stock's", turns.processor_time),
     "stop-start": Row("stop and start; the engine's pause and unpause", freezing.stop_start),
     "released": Row("start of a released agent; the same by a boot", idling.released),
     "wake": Row("a call that wakes a hibernated agent; the same by a boot", idling.wake),

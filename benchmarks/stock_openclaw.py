@@ -16,11 +16,13 @@ import httpx
 
 from benchmarks import containers
 from benchmarks.images import build, has_image
+from benchmarks.routes import Route
 from benchmarks.servers import MODEL
 from benchmarks.waiting import NotMeasured, ms_since, until
 from chowder_local.core.settings import Settings
 from chowder_local.engine.image_recipe import read_versions, recipe_dir
 from chowder_local.engine.images import build_arguments
+from chowder_local.openclaw.session_keys import session_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +73,14 @@ class Agent:
         if answer.status_code != httpx.codes.OK or "[offline]" not in answer.text:
             raise NotMeasured(f"stock OpenClaw: {answer.status_code} {answer.text[:300]}")
         return ms_since(began_s)
+
+    def route(self, session: str) -> Route:
+        """The route to a session of the agent."""
+        headers = {
+            "Authorization": f"Bearer {self.token}",
+            "x-openclaw-session-key": session_key(session),
+        }
+        return Route(f"{self.url}/v1/responses", headers, "openclaw")
 
 
 @contextmanager

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.comparison import compare_ways
+from benchmarks import containers
+from benchmarks.comparison import compare, compare_ways
 from benchmarks.results import Goal, Measure, Outcome, Rule
 from benchmarks.routes import Caller, Route
 from benchmarks.samples import LATER_MESSAGES, alternately, column, first_and_later, mean, middle
@@ -13,14 +17,24 @@ from benchmarks.stock_openclaw import start, stock
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from docker.models.containers import Container
+
     from benchmarks.bench import Bench
-    from benchmarks.samples import Sample
+    from benchmarks.samples import Sample, Samples
     from benchmarks.servers import Server
     from benchmarks.stock_openclaw import Stock
 
 FIRST_ROUNDS = 5
 MESSAGE_ROUNDS = 100
 SESSION = "bench"
+
+AGENT_ROUNDS = 3
+FIRST_TURNS, LATER_TURNS = 10, 40
+"""Turns of an agent that are its first, and those after them."""
+TRAILING_S = 0.4
+"""An agent writes after its answer."""
+SILENCE_TURNS, SILENCE_S = 6, 15.0
+"""Turns, and a silence after them in which an agent collects its garbage."""
 
 
 def first_message(bench: Bench) -> Outcome:
@@ -98,6 +112,69 @@ def message(bench: Bench) -> Outcome:
         "the way through us adds by itself shows in the next row."
     )
     return Outcome("message", "A message through us", tuple(measures), 5, (note,))
+
+
+def processor_time(bench: Bench) -> Outcome:
+    """An agent's processor time for a turn and for the silence after some, beside stock's."""
+    rounds = bench.rounds_or(AGENT_ROUNDS)
+    samples: Samples = {"ours": [], "stock": []}
+    with bench.server() as server, stock(bench) as peer:
+        for number in range(rounds):
+            bench.progress(f"round {number + 1} of {rounds}: booting agents")
+            instance, _ = server.create()
+            server.say(instance, "Hello.")
+            agent = start(peer)
+            agent.say("Hello.")
+            gateway = server.call("GET", f"/local/instances/{instance['id']}/gateway")
+            ways = {
+                "ours": (Route.straight(gateway, SESSION), bench.sandbox(instance)),
+                "stock": (agent.route(SESSION), agent.container),
+            }
+            with ExitStack() as stack:
+                callers = {
+                    name: (stack.enter_context(Caller(route)), container)
+                    for name, (route, container) in ways.items()
+                }
+                for name, sample in _in_turns(callers).items():
+                    samples[name].append(sample)
+            server.delete(instance)
+            agent.container.remove(force=True, v=True)
+    goal = Goal(Rule.RATIO_AT_MOST, 0.8)
+    measures = [
+        compare(samples, metric, what, unit, "stock", "stock OpenClaw", goal)
+        for metric, what, unit in (
+            ("first", f"mean of an agent's first {FIRST_TURNS} turns", "CPU-ms"),
+            ("later", f"mean of its next {LATER_TURNS}", "CPU-ms"),
+            ("silence", f"{SILENCE_TURNS} turns and {SILENCE_S:g} s of silence", "CPU-ms"),
+        )
+    ]
+    note = "One session each, after a message in another one; the model answers at once."
+    return Outcome("processor-time", "Processor time of a turn", tuple(measures), 0, (note,))
+
+
+def _in_turns(callers: Mapping[str, tuple[Caller, Container]]) -> dict[str, Sample]:
+    def turn(name: str) -> Sample:
+        caller, container = callers[name]
+        before_s = containers.cpu_s(container)
+        caller.whole_ms()
+        time.sleep(TRAILING_S)
+        return {"used": (containers.cpu_s(container) - before_s) * 1000}
+
+    subjects = {name: partial(turn, name) for name in callers}
+    used = alternately(subjects, FIRST_TURNS + LATER_TURNS, 0)
+    found = {}
+    for name, (caller, container) in callers.items():
+        turns = column(used[name], "used")
+        before_s = containers.cpu_s(container)
+        for _ in range(SILENCE_TURNS):
+            caller.whole_ms()
+        time.sleep(SILENCE_S)
+        found[name] = {
+            "first": mean(turns[:FIRST_TURNS]),
+            "later": mean(turns[FIRST_TURNS:]),
+            "silence": (containers.cpu_s(container) - before_s) * 1000,
+        } | {f"turn {n:02}": value for n, value in enumerate(turns, 1)}
+    return found
 
 
 def _sent(caller: Caller, server: Server) -> Sample:
