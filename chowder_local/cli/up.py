@@ -13,8 +13,6 @@ from chowder_local.cli.options import Command, Usd
 from chowder_local.cli.output import note, say, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.cli.server_process import healthy_server, start_detached
-from chowder_local.client import Client
-from chowder_local.client.transport import if_found
 from chowder_local.core.domain import Egress, Tier
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import ServerDiffers
@@ -170,6 +168,8 @@ def _check_settings(context: Context, settings: Settings, running: RunningServer
 
     differences = list(mismatches(settings, context.env, running.settings))
     if settings.tier is not None:
+        from chowder_local.client import Client
+
         # A subscription may have changed the tier since the start.
         with Client(running.root_url, context.for_data_dir().key()) as client:
             tier = client.organization()["subscription_tier"]
@@ -206,6 +206,8 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
 def _spends_without_limit(context: Context, settings: Settings, running: RunningServer) -> bool:
     """Whether the default organization has a real model key and no budget."""
     from chowder_local.accounts.bootstrap import default_model_keys
+    from chowder_local.client import Client
+    from chowder_local.client.transport import if_found
     from chowder_local.core.domain import OFFLINE_KEY
 
     has_key = set(default_model_keys(context.env, settings.offline).values()) != {OFFLINE_KEY}
