@@ -7,6 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,11 @@ from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.diff import read_file, show
 from chowder_local.cli.history import session_title
 from chowder_local.cli.options import (
-    WAIT_TIMEOUT_S,
     Command,
     Group,
     ensure_writable,
     output_option,
+    timeout_option,
     yes_option,
 )
 from chowder_local.cli.output import (
@@ -41,7 +42,7 @@ from chowder_local.relay.recordings import RecordedCall
 from chowder_local.relay.runs import Run, RunCall, RunTurn, compare
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from chowder_local.cli.output import Column
     from chowder_local.client import Client
@@ -148,8 +149,9 @@ def _export(context: Context, run: str, file: Path, yes: bool) -> None:
 @output_option
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("name", required=False)
+@timeout_option
 @pass_client
-def _import(client: Client, output: Output, file: Path, name: str | None) -> None:
+def _import(client: Client, output: Output, file: Path, name: str | None, timeout: float) -> None:
     """Replay the run in FILE on a new agent, NAME, and show what differs.
 
     The agent gets the messages of the file, and its model calls get the answers of the file, in
@@ -158,7 +160,7 @@ def _import(client: Client, output: Output, file: Path, name: str | None) -> Non
     """
     run = read_file(file)
     agent = client.create_instance((name or file.stem)[:NAME_MAX], run.model_provider)
-    agent = wait_until_running(client, agent, WAIT_TIMEOUT_S)
+    agent = wait_until_running(client, agent, timeout)
     begun: set[str | None] = set()
     for turn in run.turns:
         if turn.kind != MESSAGE or not turn.calls:
@@ -298,6 +300,7 @@ def _history(turns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 @click.option("-m", "--model", help="Another model, from CALL on.")
 @click.option("--edit", is_flag=True, help="Edit the request of CALL in $EDITOR first.")
 @click.option("--as", "name", help="Name of the new agent.")
+@timeout_option
 @pass_client
 def rerun(
     client: Client,
@@ -307,6 +310,7 @@ def rerun(
     model: str | None,
     edit: bool,
     name: str | None,
+    timeout: float,
 ) -> None:
     """Run a turn again on a fork: as it was up to CALL, and from there anew.
 
@@ -330,7 +334,9 @@ def rerun(
         )
     number = _number(turn, call)
     agent = find_instance(client, run.instance_id)
-    fork, state = _restored(client, agent, turn, (name or f"{agent['name']} rerun")[:NAME_MAX])
+    wait = partial(wait_until_running, client, timeout=timeout)
+    title = (name or f"{agent['name']} rerun")[:NAME_MAX]
+    fork, state = _restored(client, agent, turn, title, wait)
     note(f"{fork['name']} ({fork['id']}) {state}")
     replay = Replay(client, fork["id"], turn, turn.calls[: number - 1], then_live=True)
     failure = replay.send(model=model, is_edited=edit)
@@ -358,7 +364,11 @@ def _number(turn: RunTurn, call: str) -> int:
 
 
 def _restored(
-    client: Client, agent: dict[str, Any], turn: RunTurn, name: str
+    client: Client,
+    agent: dict[str, Any],
+    turn: RunTurn,
+    name: str,
+    wait: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> tuple[dict[str, Any], str]:
     """A running fork with the state before a turn, and what it has of that state."""
     at = turn.at
@@ -373,14 +383,13 @@ def _restored(
         runs = [Run.model_validate(client.run(each["id"])).turns[0] for each in reversed(later)]
         if any(_begin(each) < taken for each in later) or not all(map(_is_replayable, runs)):
             continue
-        fork = client.fork_snapshot(snapshot["id"], name)
-        fork = wait_until_running(client, fork, WAIT_TIMEOUT_S)
+        fork = wait(client.fork_snapshot(snapshot["id"], name))
         for each in runs:
             Replay(client, fork["id"], each, each.calls).send()
         title = snapshot["name"] or snapshot["id"]
         replayed = f", and {count_of(len(runs), 'later message')} replayed" if runs else ""
         return fork, f"has the state of the snapshot {title}{replayed}."
-    fork = wait_until_running(client, client.fork(agent["id"], name), WAIT_TIMEOUT_S)
+    fork = wait(client.fork(agent["id"], name))
     position = _position(client, fork["id"], turn)
     client.rewind_session(fork["id"], turn.session or "main", position)
     return fork, (

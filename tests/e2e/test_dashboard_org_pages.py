@@ -14,6 +14,8 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from chowder_local.instances.conversations.trace_log import TracedTurn, TurnStatus
+from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.store.usage import Counts, UsageKey
 from tests.e2e.dashboards import Served, judge, judge_in_all_looks, open_all, refuse
 
@@ -56,6 +58,19 @@ def end(served: Served, call: ModelCall, status: int, error: str | None = None) 
         call.finish("answered" if error is None else "refused", error)
 
     served.call(ended)
+
+
+def trace(served: Served, agent: Instance, turn_id: str, call: ModelCall) -> None:
+    """A turn of the agent's with one call."""
+
+    async def added() -> None:
+        turn = TracedTurn(
+            turn_id, agent.id, MAIN_KEY, call.at, 0.0, 2.0, TurnStatus.ANSWERED,
+            organization_id=agent.organization_id, ended_calls=(call.id,),
+        )  # fmt: skip
+        served.world.traces.add(turn)
+
+    served.call(added)
 
 
 def spend(served: Served, agent: Instance) -> None:
@@ -195,6 +210,26 @@ def test_open_pages_follow_faults_and_replies_that_others_change(
         expect(page.locator("#rules tbody tr")).to_have_count(1)
         other.delete("/local/replies").raise_for_status()
         page.get_by_text("There are no rules here.").wait_for()
+
+
+def test_two_runs_are_compared(page: Page, served: Served) -> None:
+    ada = served.created("Ada")
+    for number, words in enumerate(("Which way is north?", "Which way is south?" + "x" * 2000)):
+        made = call(served, ada, words)
+        end(served, made, 200)
+        trace(served, ada, f"turn-{number}", made)
+    go(page, served, "/model-calls")
+    page.get_by_role("link", name="Compare two runs").click()
+    page.get_by_label("Run A").fill("turn-0")
+    page.get_by_label("Run B").fill("turn-1")
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_text("1 of 3 steps differ.").wait_for()
+    row = page.get_by_role("row", name="message differs")
+    expect(row.get_by_role("cell").first).to_contain_text("Which way is north?")
+    expect(row.get_by_role("cell").last).to_contain_text("Which way is south?")
+    judge_in_all_looks(page)
+    open_all(page)
+    judge_in_all_looks(page)
 
 
 # axe-core judges each page in four looks.

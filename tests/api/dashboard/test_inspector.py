@@ -272,7 +272,7 @@ async def test_two_runs_are_compared_step_by_step(visitor: Visitor) -> None:
         assert words in form
     html = (await visitor.get("/diff?a=turn-1&b=turn-2")).text
     assert "1 of 5 steps differ." in html
-    assert re.findall(r'<tr class="step-([a-z-]+)">', html) == [*["same"] * 4, "differs"]
+    assert re.findall(r'<tr role="row" class="step-([a-z-]+)">', html) == [*["same"] * 4, "differs"]
     # The excerpts are about the difference, and nothing in them is markup.
     for words in ("north</code>", "south</code>", "&lt;b&gt;x&lt;/b&gt;", "/model-calls/ex-1"):
         assert words in html

@@ -22,7 +22,7 @@ AT = "2026-12-01T10:00:0{}Z"
 
 
 def call(number: int, turns: list[Any], text: str = "", **more: Any) -> dict[str, Any]:
-    body = {"choices": [{"message": {"content": text}}]}
+    body: dict[str, Any] = {"choices": [{"message": {"content": text}}]}
     if not text:
         function = {"name": "exec", "arguments": '{"command": "count"}'}
         body = {"choices": [{"message": {"tool_calls": [{"id": "c1", "function": function}]}}]}
