@@ -1,4 +1,4 @@
-"""`diff`: what differs between two runs, side by side."""
+"""`diff`: what differs between two runs, side by side, or between an agent and a hosted one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic import ValidationError
 
-from chowder_local.cli.context import pass_client
 from chowder_local.cli.options import Command, output_option
 from chowder_local.cli.output import Output, note, say, show_json, show_table
+from chowder_local.core.errors import FAILURE
 from chowder_local.relay import recordings
 from chowder_local.relay.recordings import RecordedCall
 from chowder_local.relay.runs import Comparison, Row, Run, RunStep, StepKind, compare
 
 if TYPE_CHECKING:
+    from chowder_local.cli.context import Context
     from chowder_local.client import Client
 
 MARKS = {"same": "=", "differs": "≠", "only_a": "<", "only_b": ">"}
@@ -28,18 +29,40 @@ SHOWN_SAME = 3
 
 @click.command(cls=Command)
 @output_option
-@click.argument("run_a", metavar="RUN")
-@click.argument("run_b", metavar="RUN")
-@pass_client
-def diff(client: Client, output: Output, run_a: str, run_b: str) -> None:
-    """Show two runs side by side: prompts, tools, answers, tokens, cost and time.
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if something differs.")
+@click.argument("a")
+@click.argument("b")
+@click.argument("instance", required=False)
+@click.pass_obj
+def diff(
+    context: Context, output: Output, exit_code: bool, a: str, b: str, instance: str | None
+) -> int:
+    """Show two runs side by side, or how an agent of another server differs.
 
-    A RUN is the id of an answer or a turn, or the beginning of it; an agent; a session as
+    A run is the id of an answer or a turn, or the beginning of it; an agent; a session as
     AGENT:SESSION; the folder or file of a recording; or a file of 'calls export'. The main session
-    is AGENT:main. Times and ids in texts do not count. Of a long text, what differs first is shown;
-    --output wide shows all.
+    is AGENT:main. Prompts, tools, answers, tokens, cost and time are compared; times and ids in
+    texts do not count. Of a long text, what differs first is shown; --output wide shows all.
+
+    If B is the URL of another server, such as https://api.example/v1, A is a seed file or an agent
+    here, and INSTANCE an agent there; the key is read from CHOWDER_REMOTE_KEY. Settings are
+    compared one by one and files by their contents; secrets, channels and what the API does not
+    show are not compared.
     """
-    show(compare(read_run(client, run_a), read_run(client, run_b)), output)
+    if "://" in b:
+        from chowder_local.cli.remote import compare_remote
+
+        if instance is None:
+            raise click.UsageError(f"Name the agent of {b} after it.")
+        is_same = compare_remote(context, a, b, instance, output)
+    elif instance is not None:
+        raise click.UsageError(f"{b} is no URL, so two runs are compared: leave {instance} out.")
+    else:
+        with context.client() as client:
+            found = compare(read_run(client, a), read_run(client, b))
+        show(found, output)
+        is_same = found.is_same
+    return FAILURE if exit_code and not is_same else 0
 
 
 def read_run(client: Client, name: str) -> Run:

@@ -363,7 +363,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "calls show": ("calls show support", "calls show support ex-1"),
     "calls export": ("calls export resp_0f8fad5b failing.json", "calls export support:orders"),
     "calls import": ("calls import failing.json",),
-    "diff": ("diff resp_0f8fad5b resp_7c9e6679", "diff support support-2 --output json"),
+    "diff": (
+        "diff resp_0f8fad5b resp_7c9e6679",
+        "diff support support-2 --output json",
+        "diff support/seed.yaml https://api.example/v1 support --exit-code",
+    ),
     "rerun": (
         "rerun resp_0f8fad5b --from ex-7 --model gpt-4o",
         "rerun resp_0f8fad5b --from 2 --edit",
@@ -376,7 +380,6 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "push support/seed.yaml https://api.example/v1 --dry-run",
         "push support-dev/seed.yaml https://api.example/v1 support",
     ),
-    "drift": ("drift support/seed.yaml https://api.example/v1 support --exit-code",),
     "trials": ("trials cases.yaml", "trials cases.yaml --seed 7 --output json"),
     "faults add": (
         "faults add message --status 429 --retry-after 2",

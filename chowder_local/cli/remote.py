@@ -1,4 +1,4 @@
-"""`pull`, `push` and `drift`: agents of another server, by its published API alone."""
+"""`pull`, `push` and the `diff` of agents of another server, by its published API alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING
 import click
 
 from chowder_local.cli.options import Command, confirm, yes_option
-from chowder_local.cli.output import count_of, note, say, waiting, without_controls
+from chowder_local.cli.output import (
+    Output,
+    count_of,
+    note,
+    say,
+    show_json,
+    waiting,
+    without_controls,
+)
 from chowder_local.cli.seed import SEED_PATH, open_memory, read_file, seed_server
-from chowder_local.core.errors import FAILURE
 from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
@@ -159,26 +166,11 @@ def _show(steps: list[SeedStep]) -> None:
         say(without_controls(step.description))
 
 
-@click.command(cls=Command)
-@click.argument("desired")
-@click.argument("url")
-@click.argument("instance")
-@click.option("--exit-code", is_flag=True, help="Exit with 1 if something differs.")
-@click.pass_obj
-def drift(context: Context, desired: str, url: str, instance: str, exit_code: bool) -> int:
-    """Show how the agent INSTANCE of another server differs from a seed file or an agent here.
+def compare_remote(context: Context, desired: str, url: str, instance: str, output: Output) -> bool:
+    """Prints how an agent of another server differs from a seed file or an agent here.
 
-    DESIRED is a seed file, or the name or id of an agent of this server. The key is read from
-    CHOWDER_REMOTE_KEY. Settings are compared one by one and files by their contents; secrets,
-    channels and what the API does not show are not compared.
+    Returns whether it does not.
     """
-    return compare_remote(context, desired, url, instance, exit_code=exit_code)
-
-
-def compare_remote(
-    context: Context, desired: str, url: str, instance: str, *, exit_code: bool
-) -> int:
-    """Prints what differs, and returns the exit code."""
     from chowder_local.seeding.remote import (
         current_agent,
         desired_agent,
@@ -202,11 +194,14 @@ def compare_remote(
             here = current_agent(local, find_instance(local, desired), own)
             own.write()
     lines = list(differences(here, there))
+    if output is Output.JSON:
+        show_json(lines)
+        return not lines
     for line in lines:
         say(without_controls(line))
     if not lines:
         note(f"{instance} is as {desired} has it.")
-    return FAILURE if lines and exit_code else 0
+    return not lines
 
 
 def _declared(context: Context, file: Path, instance: str) -> DesiredInstance:

@@ -1,4 +1,4 @@
-"""`pull`, `push` and `drift` against a server of which only `/v1` is reached, over a bad line."""
+"""`pull`, `push` and `diff` against a server of which only `/v1` is reached, over a bad line."""
 
 from __future__ import annotations
 
@@ -352,9 +352,9 @@ def test_a_push_warns_if_something_has_changed_since_the_plan(
     assert "has changed since the plan" in capsys.readouterr().err
 
 
-def test_drift_is_shown_setting_by_setting_and_file_by_file(sites: Sites, capsys: Output) -> None:
+def test_settings_and_files_that_differ_are_shown(sites: Sites, capsys: Output) -> None:
     assert sites.pull() == 0
-    command = ("drift", sites.seed, sites.url, "support", "--exit-code")
+    command = ("diff", sites.seed, sites.url, "support", "--exit-code")
     assert sites.run(*command) == 0
     here = sites.folder / "home/workspace"
     (here / "SOUL.md").write_text("Be long.\n")
@@ -372,7 +372,7 @@ def test_drift_is_shown_setting_by_setting_and_file_by_file(sites: Sites, capsys
     ]
     assert capsys.readouterr().out.splitlines() == wanted
     # With the agent here in the seed file's place, only what has changed there since.
-    assert sites.run("drift", "support", sites.url, "support", "--exit-code") == 1
+    assert sites.run("diff", "support", sites.url, "support", "--exit-code") == 1
     assert "theirs.md" in capsys.readouterr().out
 
 
