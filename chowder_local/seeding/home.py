@@ -82,6 +82,8 @@ class Home:
         self._folders: dict[str, dict[str, Json]] = {}
         self.nameless: set[str] = set()
         """Paths in listings whose names no file of this machine can have."""
+        self.unlisted: dict[str, ApiRefused] = {}
+        """Why folders that `walk` came to could not be listed."""
         self._written: dict[str, tuple[str, str]] = {}
 
     def entry(self, path: str) -> Json | None:
@@ -156,12 +158,22 @@ class Home:
     def walk(self, *tops: str) -> Iterator[tuple[str, Json]]:
         """The path and entry of everything below these folders that is no folder.
 
-        Raises ValueError if there are too many of them.
+        Raises ValueError if there are too many of them, and ApiRefused for one of `tops`.
         """
         level, count = list(tops), 0
+
+        def listed(folder: str) -> dict[str, Json]:
+            try:
+                return self._folder(folder)
+            except ApiRefused as refused:
+                if folder in tops:
+                    raise
+                self.unlisted[folder] = refused
+                return {}
+
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for _ in range(MAX_DEPTH):
-                listings = list(zip(level, pool.map(self._folder, level), strict=True))
+                listings = list(zip(level, pool.map(listed, level), strict=True))
                 level = []
                 for folder, entries in listings:
                     count += len(entries)

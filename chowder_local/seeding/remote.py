@@ -220,7 +220,7 @@ def current_agent(
     home = Home(client, instance["id"], index)
     paths = [path for path, each in walk(home) if _is_file(each)] if only is None else only
     found = home.digests(paths)
-    for path, each in found.items():
+    for path, each in (found | home.unlisted).items():
         if isinstance(each, ApiRefused):
             # A state without it would differ where nothing does.
             raise SettingsInvalid(f"{path} of {instance['name']} cannot be read: {each}")
@@ -320,6 +320,10 @@ class Pull:
             else:
                 self.notes.append(f"{path}: it is no regular file. Copy what it leads to.")
         self.notes += [
+            f"{path}: it could not be listed ({refused}). Pull again."
+            for path, refused in self._home.unlisted.items()
+        ]
+        self.notes += [
             f"{path!r}: its name cannot be copied. Have the agent rename it."
             for path in sorted(self._home.nameless)
         ]
@@ -341,7 +345,10 @@ class Pull:
         gone = [
             path
             for path, (_, _, known) in self.index.of(self.instance["id"]).items()
-            if path not in self._files and _digest_here(home / path) == known
+            if path not in self._files
+            and _digest_here(home / path) == known
+            # Nobody knows whether these are gone.
+            and not path.startswith(tuple(f"{each}/" for each in self._home.unlisted))
         ]
         for path in gone:
             (home / path).unlink()

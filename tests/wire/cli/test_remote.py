@@ -66,15 +66,16 @@ class Line:
     """Calls that the published pages do not have."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        query = scope["query_string"].decode()
         call = f"{scope['method']} {scope['path']}"
         self.calls.append(call)
         operation = PUBLISHED.operation(scope["method"], scope["path"].removeprefix("/v1/"))
         known = PUBLISHED.calls.get(operation)
-        names = {name for name, _ in parse_qsl(scope["query_string"].decode())}
+        names = {name for name, _ in parse_qsl(query)}
         if known is None or not names <= {each.rstrip("?") for each in known.query}:
             self.unpublished.append(f"{call} {names}")
         await sleep(self.delay_s)
-        fault = next((each for each in self.faults if re.search(each[0], call)), None)
+        fault = next((each for each in self.faults if re.search(each[0], f"{call}?{query}")), None)
         if fault is not None:
             self.faults.remove(fault)
         if not scope["path"].startswith("/v1/"):
@@ -295,8 +296,8 @@ def test_an_agent_is_created_once_although_the_answers_are_cut_and_late(
     seed = write_seed(sites, name="fresh")
     sites.line.delay_s = 0.02
     sites.line.faults += [
-        ("GET /v1/instances$", "429"),
-        ("POST /v1/instances$", "cut"),
+        (r"GET /v1/instances\?", "429"),
+        (r"POST /v1/instances\?", "cut"),
         ("GET .*/status", "502"),
         ("POST .*/files/upload", "503"),
         ("POST .*/files/upload", "cut"),
@@ -394,15 +395,24 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_copied(
 ) -> None:
     (sites.home() / "workspace/link").symlink_to("/etc/passwd")
     (sites.home() / "workspace/clear\x1b[2J.md").write_text("x")
-    sites.line.faults += [("GET .*/files/download", "403")]
+    (sites.home() / "workspace/deep").mkdir()
+    (sites.home() / "workspace/deep/file.md").write_text("x")
+    sites.line.faults += [("GET .*/files/download", "403"), ("GET .*/files.*deep", "400")]
     assert sites.pull() == 0
     err = capsys.readouterr().err
     assert "workspace/link: it is no regular file" in err
     assert err.count("could not be copied (\ufffd[2JNo. (HTTP 403))") == 1
     assert "\x1b" not in err
+    assert "workspace/deep: it could not be listed" in err
     assert len(copied(sites.folder / "home")) == 3
     assert sites.pull() == 0
-    assert len(copied(sites.folder / "home")) == 4
+    assert len(copied(sites.folder / "home")) == 5
+    # Old enough for the index, by which files that are gone are known.
+    os.utime(sites.home() / "workspace/deep/file.md", (1_700_000_000, 1_700_000_000))
+    assert sites.pull() == 0
+    sites.line.faults += [("GET .*/files.*deep", "400")]
+    assert sites.pull() == 0
+    assert len(copied(sites.folder / "home")) == 5
 
 
 def test_a_stopped_agent_is_not_started(sites: Sites, capsys: Output) -> None:
