@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from chowder_local.core import untrusted_json
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.secrets import redact
 from chowder_local.relay.calls import wire_format
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from chowder_local.relay.call_log import ModelCall
     from chowder_local.relay.wire.wire_format import ModelOutput, Usage
 
-COMPARED_STEPS = 500
+COMPARED_STEPS = 300
 """From the first difference on, so many steps are aligned, and the rest is compared in order."""
 BEFORE_DIFFERENCE = 20
 """So many characters of an excerpt are those before the first that differs."""
@@ -177,8 +178,8 @@ class RunTurn(_Strict):
     request: Annotated[
         dict[str, Any] | None,
         Field(
-            description="The message as its client sent it; null if it is longer than 32 KB, or "
-            "of no client."
+            description="The message as its client sent it; null if it is longer than 32 KB, is "
+            "older than 500 turns, or is of no client."
         ),
     ] = None
     missing_calls: Annotated[
@@ -249,7 +250,10 @@ def _is_safe(answer: RecordedAnswer, secrets: Collection[str]) -> bool:
     joined: dict[str, str] = defaultdict(str)
     for line in (line for event in answer.events or () for line in event.splitlines()):
         if line.startswith("data:"):
-            _join_texts(_json(line[5:]), "", joined)
+            try:
+                _join_texts(untrusted_json.read(line[5:]), "", joined)
+            except ValueError:
+                joined[""] += line
     return all(redact(text, secrets) == text for text in joined.values())
 
 
@@ -263,13 +267,6 @@ def _join_texts(value: Any, path: str, joined: dict[str, str]) -> None:
     elif isinstance(value, dict):
         for name, each in value.items():
             _join_texts(each, f"{path}.{name}", joined)
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 class StepKind(StrEnum):

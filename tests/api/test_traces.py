@@ -9,6 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from chowder_local.core.domain import InstanceStatus, ModelProvider
+from chowder_local.instances.conversations import trace_log
 from chowder_local.openclaw.session_keys import session_key
 from tests.api.test_recordings import ENTRY
 from tests.scripted import gateway as scripted
@@ -228,11 +229,13 @@ async def test_a_run_that_is_not_there_or_ambiguous_is_not_found(http: Api) -> N
 async def test_a_run_is_given_without_secrets(http: Api) -> None:
     instance = await http.world.created(openclaw_config={"tools": {"apiKey": "planted-key"}})
     token = http.world.secret_box.gateway_token(instance.sandbox_id)
-    text = f"Use planted-key, {token} or sk-abcdefgh12."
+    keys = {"openai": "planted-model-key"}
+    await http.call("PATCH", "/v1/organization", json={"model_api_keys": keys})
+    text = f"Use planted-key, {token}, planted-model-key or sk-abcdefgh12."
     turn_id = await said(http, instance, "a", text)
     assert (await run(http, turn_id))["turns"][0]["request"]["input"] == text
     redacted = await run(http, turn_id, "?redact=true")
-    hidden = "Use [redacted], [redacted] or [redacted]."
+    hidden = "Use [redacted], [redacted], [redacted] or [redacted]."
     assert redacted["turns"][0]["request"]["input"] == hidden
     assert redacted["turns"][0]["calls"][0]["asked"]["turns"] == [{"said": hidden}]
 
@@ -245,10 +248,15 @@ async def test_a_run_says_how_many_of_its_model_calls_are_gone(http: Api) -> Non
     assert (turn["missing_calls"], turn["calls"]) == (1, [])
 
 
-async def test_a_long_message_is_not_kept(http: Api) -> None:
+async def test_a_long_or_old_message_is_not_kept(
+    http: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     instance = await http.world.created()
+    monkeypatch.setattr(trace_log, "REQUESTS_KEPT", 1)
+    old_id = await said(http, instance, "a", "Old")
     turn_id = await said(http, instance, "a", "x" * 40_000)
-    assert (await run(http, turn_id))["turns"][0]["request"] is None
+    for each in (old_id, turn_id):
+        assert (await run(http, each))["turns"][0]["request"] is None
 
 
 async def test_what_an_agent_replays_is_a_run(http: Api) -> None:

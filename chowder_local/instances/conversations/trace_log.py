@@ -33,6 +33,8 @@ TEXT_MAX = 1000
 """The most characters of a text, of arguments and of a result in an event."""
 REQUEST_MAX_CHARS = 32 * 1024
 """A longer message is not kept."""
+REQUESTS_KEPT = 500
+"""Of so many of the latest turns the messages are kept."""
 LONGEST_READ_BYTES = 512 * 1024
 """Events have no results of tools from a longer request: reading it would delay others."""
 
@@ -176,6 +178,8 @@ class TraceLog:
     def add(self, turn: TracedTurn) -> None:
         """Adds a turn that begins, or one that has ended."""
         self._turns.append(turn)
+        if len(self._turns) > REQUESTS_KEPT:
+            self._turns[-REQUESTS_KEPT - 1].request = None
         if not turn.is_open:
             return
         self._open[turn] = None

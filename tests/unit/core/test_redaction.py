@@ -19,10 +19,17 @@ from chowder_local.core.secrets import REDACTED, redact, secret_values
         ("sandbox chowder-0123456789ab: ready", "sandbox chowder-0123456789ab: ready"),
         ("a task-force of risk-averse", "a task-force of risk-averse"),
         ("write to me@host", "write to me@host"),
+        (f"id eyJ{'a' * 10}.{'b' * 10}.{'c' * 10}", f"id {REDACTED}"),
     ],
 )
 def test_what_looks_like_a_secret_is_redacted(text: str, left: str) -> None:
     assert redact(text) == left
+
+
+def test_a_long_text_is_read_once() -> None:
+    # A beginning of a token at each word would take hours if each were read to the end.
+    text = "eyJ-" * 250_000
+    assert redact(text) == text
 
 
 def test_given_secrets_are_redacted_the_longest_first() -> None:
