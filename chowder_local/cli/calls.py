@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.cli.agent_contents import save
 from chowder_local.cli.commands import find_instance, instance_argument, wait_until_running
 from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.diff import read_file, show
@@ -54,6 +54,8 @@ REPLAYED_TURNS = 20
 ROUND_S = 25.0
 """The longest wait of one call."""
 MESSAGE = "message"
+NOT_SENT = {"stream", "session", "instance_id"}
+"""Members of a message that are not sent again; in a file, they may be anybody's."""
 
 
 class Calls(Group):
@@ -131,15 +133,14 @@ def _export(context: Context, run: str, file: Path, yes: bool) -> None:
     text = found.model_dump_json(indent=1, exclude_none=True)
     if redact(text, secrets) != text:
         raise click.ClickException("A secret would be left in the file. It is not written.")
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
-        opened.write(text + "\n")
+    save([text.encode(), b"\n"], file, 0o600)
     made = [call for turn in found.turns for call in turn.calls]
     note(
         f"{file}: {count_of(len(found.turns), 'turn')}, {count_of(len(made), 'model call')}; "
         f"{count_of(text.count(REDACTED), 'secret')} left out."
     )
     if missing := sum(turn.missing_calls for turn in found.turns):
-        note(f"{count_of(missing, 'model call')} were not in memory any more.")
+        note(f"Not in memory any more: {count_of(missing, 'model call')}.")
     for call in made:
         if call.answered is None:
             note(f"{call.id} has no whole answer: a replay ends there.")
@@ -198,7 +199,7 @@ class Replay:
         entries = {}
         for number, call in enumerate(self.answers, 1):
             if call.answered is None:
-                raise click.ClickException(f"The answer of {call.id} is not whole in the run.")
+                break
             entry = RecordedCall(asked=call.asked, answered=call.answered)
             entries[f"{number:05}"] = entry.model_dump(mode="json", exclude_none=True)
         self.client.replay(self.instance_id, entries, in_order=True, then_live=self.then_live)
@@ -206,7 +207,8 @@ class Replay:
         if model is not None:
             body["model"] = model
         if not is_edited:
-            return self._respond(body)
+            with waiting("The agent is answering", MOMENT_S):
+                return self._respond(body)
         match = {"call_number": len(self.answers) + 1}
         self.client.set_breakpoint(self.instance_id, match, once=True)
         with ThreadPoolExecutor(1) as threads:
@@ -233,7 +235,9 @@ class Replay:
         if self.turn.request is None:
             note(f"{self.turn.id}: only the text of the message is known, and is sent.")
         else:
-            request |= {name: each for name, each in self.turn.request.items() if name != "stream"}
+            request |= {
+                name: each for name, each in self.turn.request.items() if name not in NOT_SENT
+            }
         if not has_history and isinstance(request["input"], str) and place:
             message = {"type": "message", "role": "user", "content": request["input"]}
             request["input"] = [*_history(first[:place]), message]
@@ -241,8 +245,7 @@ class Replay:
 
     def _respond(self, body: dict[str, Any]) -> str | None:
         try:
-            with waiting("The agent is answering", MOMENT_S):
-                self.client.respond(self.instance_id, session=self.turn.session, **body)
+            self.client.respond(self.instance_id, session=self.turn.session, **body)
         except ApiRefused as refused:
             return str(refused)
         return None
@@ -333,6 +336,11 @@ def rerun(
             "to keep, with 'calls export'."
         )
     number = _number(turn, call)
+    if any(each.answered is None for each in turn.calls[: number - 1]):
+        raise click.ClickException(
+            "Not all answers before that call are kept: an answer has more than a megabyte, or "
+            "its call is in progress."
+        )
     agent = find_instance(client, run.instance_id)
     wait = partial(wait_until_running, client, timeout=timeout)
     title = (name or f"{agent['name']} rerun")[:NAME_MAX]

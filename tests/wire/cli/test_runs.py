@@ -88,13 +88,19 @@ def test_a_run_is_exported_without_secrets_for_its_user_only(
     whole["turns"][0]["missing_calls"] = 2
     env, _ = serve({"GET /local/runs/resp_1?earlier=true&redact=true": whole})
     file = tmp_path / "failing.json"
-    assert run(["calls", "export", "resp_1", str(file)], env | {"DB_PASSWORD": "planted word"}) == 0
+    file.write_text("Others may read this one.")
+    assert (
+        run(
+            ["calls", "export", "resp_1", str(file), "--yes"], env | {"DB_PASSWORD": "planted word"}
+        )
+        == 0
+    )
     assert "planted" not in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
     printed = capsys.readouterr().err.splitlines()
     left_out = file.read_text().count(REDACTED)
     assert printed[0].endswith(f": 1 turn, 3 model calls; {left_out} secrets left out.")
-    assert printed[1] == "2 model calls were not in memory any more."
+    assert printed[1] == "Not in memory any more: 2 model calls."
     assert printed[2] == "ex-3 has no whole answer: a replay ends there."
 
 
@@ -122,6 +128,9 @@ def sent(requests: list[Any], name: str) -> list[Any]:
 def test_a_run_is_replayed_on_a_new_agent(serve: Serve, capsys: Output, tmp_path: Path) -> None:
     file, whole = tmp_path / "failing.json", a_run(earlier=EARLIER)
     whole["turns"] += [a_run()["turns"][0], a_run(kind="job")["turns"][0]]
+    # A replay ends at a call without an answer.
+    whole["turns"][1]["calls"].append(call(3, []) | {"answered": None})
+    whole["turns"][1]["request"]["session"] = "of another agent"
     file.write_text(json.dumps(whole))
     table = created() | {
         "POST /v1/instances": FORK,
@@ -222,6 +231,7 @@ def test_without_a_snapshot_the_conversation_is_set_back(serve: Serve, capsys: O
         ({"kind": "job"}, "1", 1, "Only a turn that a client's message began"),
         ({"session_key": "agent:main:telegram"}, "1", 1, "Only a turn"),
         ({"calls": []}, "1", 1, "Only a turn"),
+        ({"calls": [call(1, [SAID]) | {"answered": None}, call(2, [])]}, "2", 1, "Not all answers"),
         ({"missing_calls": 1}, "1", 1, "Not all of the turn's model calls are in memory"),
     ],
 )
