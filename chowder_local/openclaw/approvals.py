@@ -132,6 +132,10 @@ def read_approval(raw: Mapping[str, Any]) -> Approval | None:
     )
 
 
+_NOBODY = (None, "approval-scope-closed")
+"""By whom something is resolved whose time is over, or whose turn has ended."""
+
+
 def read_outcome(raw: Mapping[str, Any], until: datetime) -> Outcome:
     """How an approval has ended that would have expired at `until`, in an event of the gateway's.
 
@@ -140,7 +144,7 @@ def read_outcome(raw: Mapping[str, Any], until: datetime) -> Outcome:
     decision = text_of(raw.get("decision")).replace("-", "_")
     if decision != Outcome.DENY:
         return Outcome(decision) if decision in set(Outcome) else Outcome.CANCELLED
-    if raw.get("resolvedBy") is not None:
+    if raw.get("resolvedBy") not in _NOBODY:
         return Outcome.DENY
     at = moment_of(raw.get("ts"))
     return Outcome.EXPIRED if at is not None and at >= until else Outcome.CANCELLED

@@ -154,7 +154,7 @@ async def test_what_gateways_tell_is_listed_without_asking_them_and_once(
     await tell(
         (openclaw.RESOLVED, {**end, "id": "a-1", "resolvedBy": "gateway-client"}),
         (openclaw.RESOLVED, {**end, "id": "a-2", "ts": SINCE_MS + 1_800_000}),
-        (openclaw.RESOLVED, {**end, "id": "a-3"}),
+        (openclaw.RESOLVED, {**end, "id": "a-3", "resolvedBy": "approval-scope-closed"}),
         (openclaw.RESOLVED, {**end, "id": "a-3"}),
     )
     assert known() == ["a-4"]
