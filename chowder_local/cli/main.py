@@ -58,7 +58,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "events": ("history", "Follow what the server decides, as it happens."),
     "mcp": ("integrations", "Print how to give editors the server's tools, or serve one."),
     "seed": ("seed", "Bring the server to what a file declares."),
-    "pull": ("remote", "Copy an agent of another server here, and into a folder to commit."),
+    "pull": ("remote", "Copy an agent of another server here and into a folder."),
     "push": ("remote", "Bring agents of another server to what a file declares."),
     "trials": ("trials", "Run cases several times on forks, and judge how many pass."),
     "faults": ("faults_and_replies", "Make calls fail, wait, or break off, for tests."),
