@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import ModelProvider
+from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.core.secrets import redact
 from chowder_local.relay.calls import wire_format
 from chowder_local.relay.metering import Meter
@@ -147,7 +148,9 @@ def _answer(
         return None
     if not call.chunks or call.status is None:
         status = max(call.status or REFUSED_STATUS, 400)
-        body = call.request.wire.error_body(status, call.error or call.outcome)
+        before = str(ProviderFailed(call.provider, call.status, ""))
+        reason = (call.error or call.outcome).removeprefix(before)
+        body = call.request.wire.error_body(status, reason)
         return RecordedAnswer.from_body(status, JSON_TYPE, body)
     answer = RecordedAnswer.from_body(call.status, call.content_type, call.answer)
     if secrets is None or _is_safe(answer, secrets):
@@ -417,7 +420,7 @@ def _answer_steps(call: RunCall, following: RunCall | None) -> Iterator[RunStep]
 
 @dataclass(frozen=True)
 class Totals:
-    """Figures of a run; those that are unknown are None."""
+    """Figures of a run; those that are unknown are None. Failed calls have no tokens."""
 
     turns: int
     model_calls: int
@@ -432,14 +435,15 @@ class Totals:
     @classmethod
     def of(cls, run: Run) -> Self:
         calls = [call for turn in run.turns for call in turn.calls]
+        done = [each for each in calls if each.error is None]
         return cls(
             turns=len(run.turns),
             model_calls=len(calls),
             missing_calls=sum(each.missing_calls for each in run.turns),
             tool_calls=sum(len(each.output.calls) for each in calls),
-            input_tokens=_sum([each.input_tokens for each in calls]),
-            output_tokens=_sum([each.output_tokens for each in calls]),
-            cost_usd=_sum([each.cost_usd for each in calls if each.error is None]),
+            input_tokens=_sum([each.input_tokens for each in done]),
+            output_tokens=_sum([each.output_tokens for each in done]),
+            cost_usd=_sum([each.cost_usd for each in done]),
             took_s=_sum([each.took_s for each in run.turns]),
         )
 

@@ -121,12 +121,14 @@ def test_long_runs_are_compared_in_order_after_what_is_aligned() -> None:
 
 
 def test_a_failed_call_is_kept_with_its_error() -> None:
-    run = run_of([called(CallLog(), USER, error="Slow down.")])
+    why = "The model provider openai answered 429: Slow down."
+    run = run_of([called(CallLog(), USER, error=why)])
     (call,) = run.turns[0].calls
     assert call.answered is not None
     assert (call.answered.status, call.output.error) == (429, "Slow down.")
     errors = [each.a for each in compare(run, run).rows if each.title == "error"]
-    assert [each and each.text for each in errors] == ["Slow down."]
+    assert [each and each.text for each in errors] == [why]
+    assert compare(run, run).totals[0].input_tokens == 0
 
 
 def test_a_call_whose_answer_is_too_long_has_none() -> None:
