@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import re
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -126,13 +127,17 @@ class AnswerProgress:
         """Whether the answers have all of the text; messengers change its marks and spaces.
 
         With many more letters, or a message without which the others have all of it, there is still
-        a draft that will be deleted.
+        a draft that will be deleted. A draft without the first word, such as one that says that
+        the agent works, will be edited.
         """
         letters = _count_letters(self.text)
-        there = [_count_letters(each.text or "") for each in answers]
+        texts = [each.text or "" for each in answers]
+        there = [_count_letters(each) for each in texts]
         more = sum(there) - letters
         is_draft = any(0 < each <= more for each in there)
-        return letters > 0 and 0 <= more <= MORE_LETTERS and not is_draft
+        first = _WORD.search(self.text)
+        is_begun = first is not None and any(first[0] in each for each in texts)
+        return is_begun and 0 <= more <= MORE_LETTERS and not is_draft
 
 
 class ChannelFault(Exception):
@@ -141,6 +146,9 @@ class ChannelFault(Exception):
     def __init__(self, fault: FaultDraft) -> None:
         super().__init__(f"a fault was injected: {fault.effect}")
         self.fault = fault
+
+
+_WORD = re.compile(r"[^\W_]+")
 
 
 def _count_letters(text: str) -> int:

@@ -169,6 +169,22 @@ async def test_an_answer_does_not_end_while_its_draft_is_there(
         assert [each.text for each in await answers] == ["One, two and three"]
 
 
+async def test_an_answer_is_no_draft_that_is_as_long(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox_module, "ANSWER_QUIET_S", 0.01)
+    said = await mailbox.add("person", person="Ada", text="Agreed?")
+    async with owned_tasks() as tasks:
+        draft = await mailbox.add("agent", person="Ada", text="<b>Working</b>")
+        progress = AnswerProgress(text="Agreed.")
+        answers = tasks.create_task(mailbox.answers_to(said, 60, lambda: progress))
+        await asyncio.wait([answers], timeout=0.1)
+        assert not answers.done(), "the draft will be edited"
+        edit = {"kind": MessageKind.EDIT, "of": draft.id}
+        await mailbox.add("agent", person="Ada", text="Agreed.", **edit)
+        assert [each.text for each in await answers] == ["Agreed."]
+
+
 async def test_the_agent_answers_in_a_groups_thread_and_reads_it(
     mailbox: Mailbox, line: ClientConnection
 ) -> None:
