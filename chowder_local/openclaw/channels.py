@@ -430,7 +430,20 @@ async def _start_again(gateway: Gateway, channel: Channel) -> None:
     is_stopped = channel.connection_type is not ConnectionType.INTERACTIVE
     for method in ("channels.stop", "channels.start") if is_stopped else ("channels.start",):
         with contextlib.suppress(RpcRefused):
-            await gateway.call(method, {"channel": channel.name})
+            await _control(gateway, method, channel)
+
+
+async def _control(gateway: Gateway, method: str, channel: Channel) -> None:
+    """Stops or starts a channel on behalf of a client that stays.
+
+    A channel serves people on behalf of who has started it: OpenClaw refuses the agent reactions
+    in one that a control call has started, which is over. Older sandboxes have no such client.
+    """
+    params = {"channel": channel.name}
+    try:
+        await gateway.call_as_client(method, params)
+    except SandboxTooOld:
+        await gateway.call(method, params)
 
 
 async def _configured(gateway: Gateway) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from chowder_local.core.tasks import owned_tasks
 from chowder_local.messengers import mailbox
 from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.openclaw.channels import APPROVE, LIST_PAIRINGS
+from chowder_local.openclaw.gateway import CONTROL_PATH, RPC_PATH
 from tests.scripted.gateway import ok, refused
 from tests.scripted.serving import eventually
 from tests.scripted.world import open_world
@@ -182,13 +183,16 @@ async def test_a_key_for_nostr_is_generated_once(http: Api, path: str) -> None:
     assert "privateKey" not in second
 
 
-@pytest.mark.parametrize("config", [{}, {"token": "1:as-before"}])
+@pytest.mark.parametrize(
+    ("config", "has_client"), [({}, True), ({"token": "1:as-before"}, True), ({}, False)]
+)
 async def test_connecting_a_channel_again_waits_for_another_attempt(
-    http: Api, path: str, config: dict[str, Any]
+    http: Api, path: str, config: dict[str, Any], has_client: bool
 ) -> None:
     set_config(http.world, telegram={"botToken": "__OPENCLAW_REDACTED__", "enabled": True})
     failed = RETRYING | {"lastStartAt": 1}
     set_states(http.world, "telegram", failed, failed, failed | {"lastStartAt": 2})
+    http.world.gateway.has_client = has_client
     for method in ("channels.stop", "channels.start"):
         http.world.gateway.rpc_answers[method] = ok({})
     answer = await http.post(f"{path}/telegram/connect", json={"config": config})
@@ -196,6 +200,10 @@ async def test_connecting_a_channel_again_waits_for_another_attempt(
     calls = [method for method, _ in http.world.gateway.rpc_calls if method.startswith("channels.")]
     look, stop, start = "channels.status", "channels.stop", "channels.start"
     assert calls == [look, stop, start, look, look]
+    # A channel would serve people on behalf of a control call that is over.
+    called = zip(http.world.gateway.rpc_calls, http.world.gateway.rpc_paths, strict=True)
+    paths = {path for (method, _), path in called if method in {stop, start}}
+    assert paths == {CONTROL_PATH if has_client else RPC_PATH}
 
     set_states(http.world, "telegram", UP)
     await http.post(f"{path}/telegram/connect", json={"config": config})

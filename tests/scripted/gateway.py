@@ -72,6 +72,8 @@ class ScriptedGateway:
     """Answers messages; None answers with `friendly`."""
     messages: list[ReceivedMessage] = field(default_factory=list)
     rpc_calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    rpc_paths: list[str] = field(default_factory=list)
+    """Where each of them came to."""
     suspended: set[str] = field(default_factory=set)
     """The addresses of the gateways that are suspended."""
     refusals: int = 0
@@ -124,6 +126,7 @@ class ScriptedGateway:
             return
         content = json.loads(body)
         if scope["path"] in {RPC_PATH, CONTROL_PATH}:
+            self.rpc_paths.append(scope["path"])
             await answer(send, *self._rpc(address, content["method"], content["params"]))
             return
         if scope["path"].startswith(HOOKS):
