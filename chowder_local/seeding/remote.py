@@ -53,6 +53,8 @@ TOPS = ("workspace", "skills")
 MAX_BYTES = 8 * 1024**3
 FREE_BYTES = 1024**3
 """What stays free on the disk."""
+ADDED = {"openclaw-managed", "openclaw-workspace"}
+"""Sources of skills that somebody has added to an agent."""
 KEPT_EVERY = 100
 """After how many files the index is written."""
 SEED_FILE, HOME_FOLDER = "seed.yaml", "home"
@@ -437,7 +439,11 @@ class Pull:
 
     def _note_settings(self, hidden: list[str]) -> None:
         if self.instance["openclaw_config"] is None:
-            self.notes.append("its configuration: the key may not `read`. Use one that may.")
+            # It has none, or a list does not show it to this key.
+            try:
+                self.client.instance(self.instance["id"])
+            except ApiRefused as refused:
+                self.notes.append(f"its configuration: {refused}. Use a key that may `read` it.")
         self.notes += [
             f"setting {path}: it may be a secret. Set it with: chowder-local instances configure "
             f"{self.name} {path}=VALUE"
@@ -452,7 +458,9 @@ class Pull:
             is_copied = not self._files.keys().isdisjoint(
                 {f"workspace/skills/{name}/SKILL.md", f"skills/{name}/SKILL.md"}
             )
-            if not is_copied and "bundled" not in each["source"]:
+            # The other sources of OpenClaw's are what comes with it.
+            is_own = each["source"].startswith("openclaw-") and each["source"] not in ADDED
+            if not is_copied and not is_own:
                 self.notes.append(
                     f"skill {name}, of {each['source']}: install it with: chowder-local skills "
                     f"install {self.name} {name}"

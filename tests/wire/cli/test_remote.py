@@ -22,6 +22,7 @@ from chowder_local.client.remote import SHAPES
 from chowder_local.conformance import published
 from chowder_local.core.domain import Tier
 from chowder_local.http.listener import with_state
+from tests.scripted.gateway import ok
 from tests.scripted.programs import done
 from tests.scripted.serving import serve as served
 from tests.scripted.world import open_world
@@ -152,7 +153,12 @@ async def _open_other(folder: Path) -> AsyncIterator[tuple[World, Line, str, Ins
 
         line = Line(with_state(api([], lifespan, world.metrics), world.state))
         await world.organizations.move(world.organization_id, Tier.CRAB, is_paid_for=False)
-        skills = [{"name": name, "source": "openclaw-managed"} for name in ("tides", "pager")]
+        sources = {
+            "tides": "openclaw-managed",
+            "pager": "openclaw-managed",
+            "weather": "openclaw-x",
+        }
+        skills = [{"name": name, "source": source} for name, source in sources.items()]
         world.programs.answers["skills.status"] = done(skills=skills)
         agent = await world.created(name="support", openclaw_config=CONFIG)
         async with served(line) as url:
@@ -413,6 +419,21 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_copied(
     sites.line.faults += [("GET .*/files.*deep", "400")]
     assert sites.pull() == 0
     assert len(copied(sites.folder / "home")) == 5
+
+
+def test_skills_and_channels_that_are_no_files_are_named(sites: Sites, capsys: Output) -> None:
+    found = {"hash": "h", "sourceConfig": {"channels": CONFIG["channels"]}}
+    sites.world.gateway.rpc_answers["config.get"] = ok(found)
+    assert sites.pull() == 0
+    err = capsys.readouterr().err
+    assert [line for line in err.splitlines() if "skill " in line] == [
+        "- skill tides, of openclaw-managed: install it with: chowder-local skills install support "
+        "tides"
+    ]
+    assert "channel telegram: no call shows its credentials. Connect an account for tests" in err
+    sites.use_scoped_key("files")
+    assert sites.pull() == 0
+    assert "its configuration: " in capsys.readouterr().err
 
 
 def test_a_stopped_agent_is_not_started(sites: Sites, capsys: Output) -> None:
