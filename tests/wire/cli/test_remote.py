@@ -432,7 +432,7 @@ def test_skills_and_channels_that_are_no_files_are_named(sites: Sites, capsys: O
     ]
     assert "channel telegram: no call shows its credentials. Connect an account for tests" in err
     sites.use_scoped_key("files")
-    assert sites.pull() == 0
+    assert sites.pull("--yes") == 0
     assert "its configuration: " in capsys.readouterr().err
 
 
