@@ -38,6 +38,8 @@ _FORBIDDEN = (
     ),
 )
 """Prefixes of paths that nobody may set."""
+_FREE = "env.vars.openclaw_trajectory."
+"""Has OpenClaw log each run in its trajectories; the image's default is not to."""
 
 SYSTEM_PROMPT = ("agent", "system_prompt")
 """A setting in an example of the hosted service's documentation."""
@@ -107,7 +109,7 @@ def is_reserved(names: Path) -> bool:
     """Whether a path is reserved, or is above a path that the server sets."""
     # OpenClaw trims and lower-cases some names.
     path = "".join(f"{name.strip().lower()}." for name in names)
-    if path.startswith((*_OWN, *_FORBIDDEN)):
+    if path.startswith((*_OWN, *_FORBIDDEN)) and path != _FREE:
         return True
     return any(own.startswith(path) for own in _OWN)
 
