@@ -16,8 +16,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from markdown_it import MarkdownIt
+
 from tests.e2e.api import BOOT_TIMEOUT_S, Api
 from tests.e2e.browser import open_browser
+from tests.e2e.node import packages_of
 from tests.e2e.serving import ServerProcess
 
 if TYPE_CHECKING:
@@ -59,6 +62,33 @@ JOBS = (
     ("morning stock", "0 6 * * *", "Count what is left."),
     ("weekly order", "30 17 * * 5", "Order what is missing."),
 )
+
+SUMMARY = "trials-summary"
+STYLES = "github-markdown-css@5.9.0"
+"""GitHub's own, as a package has them. Its marks need a font with colours, such as Noto Color Emoji."""
+PAGE = """<style>{styles}</style><body style="margin: 24px"><main class="markdown-body">{content}
+</main></body>"""
+TESTS = """
+import os
+import pytest
+
+@pytest.mark.chowder_trials(10, at_least=0.8, isolation="session", seed=7)
+def test_the_desk_counts_what_is_left(chowder_common_instance, chowder_session, chowder_trial):
+    command = "ls" if chowder_trial.number == 4 else "echo 3 parcels"
+    text = f'How many are left? call exec {{"command": "{command}"}}'
+    assert "3 parcels" in chowder_common_instance.say(text, chowder_session)
+
+@pytest.mark.chowder_trials(10, isolation="session", seed=7)
+def test_an_order_takes_one_message(chowder_common_instance, chowder_session):
+    for _ in range(int(os.environ["MESSAGES"])):
+        chowder_common_instance.say("I order two parcels.", chowder_session)
+
+@pytest.mark.chowder_trials(4, isolation="session", seed=7)
+def test_the_desk_is_polite(chowder_common_instance, chowder_session):
+    answer = chowder_common_instance.say("How much is it?", chowder_session)
+    assert "please" in answer
+"""
+"""Tests of which one fails, and one becomes worse from a first run to a second."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +184,10 @@ def main() -> None:
         server = ServerProcess(Path(folder) / "chowder", {"CHOWDER_OFFLINE": "true"})
         server.up()
         try:
+            if SUMMARY in (sys.argv[1:] or [SUMMARY]):
+                photograph_summary(judge(server))
+            if sys.argv[1:] == [SUMMARY]:
+                return
             with Api(server.base_url, server.key) as api:
                 places = populate(api)
             spend(server.data_dir / "chowder.db")
@@ -247,6 +281,31 @@ def photograph(server: ServerProcess, places: dict[str, str]) -> None:
             if each.name in wanted:
                 # A new tab, because leaving the first one ends its samples.
                 take(context.new_page(), root, each, places)
+
+
+def judge(server: ServerProcess) -> str:
+    """The summary of a pull request whose tests ran before and after a change."""
+    with tempfile.TemporaryDirectory() as folder:
+        summary = Path(folder) / "summary.md"
+        (Path(folder) / "test_desk.py").write_text(TESTS)
+        command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--chowder-baseline", "a"]
+        env = server.env | {"CHOWDER_BASE_URL": server.base_url, "CHOWDER_KEY": server.key}
+        for messages in ("1", "3"):
+            summary.write_text("")
+            more = {"MESSAGES": messages, "GITHUB_STEP_SUMMARY": str(summary)}
+            subprocess.run(command, cwd=folder, env=env | more, check=False)  # noqa: S603
+        return summary.read_text()
+
+
+def photograph_summary(summary: str) -> None:
+    """Takes a picture of Markdown as GitHub shows it, with the first details open."""
+    styles = (packages_of(STYLES) / "github-markdown-css/github-markdown-light.css").read_text()
+    markdown = MarkdownIt("commonmark", {"html": True}).enable("table")
+    content = markdown.render(summary.replace("<details>", "<details open>", 1))
+    with open_browser() as browser:
+        page = browser.new_page(viewport=TALL)
+        page.set_content(PAGE.format(styles=styles, content=content))
+        page.screenshot(path=FOLDER / f"{SUMMARY}.png")
 
 
 def take(page: Page, root: str, picture: Picture, places: dict[str, str]) -> None:
