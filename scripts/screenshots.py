@@ -65,7 +65,7 @@ JOBS = (
 
 SUMMARY = "trials-summary"
 STYLES = "github-markdown-css@5.9.0"
-"""GitHub's own, as a package has them. Its marks need a font with colours, such as Noto Color Emoji."""
+"""GitHub's own, as a package has them. The marks need a font such as Noto Color Emoji."""
 PAGE = """<style>{styles}</style><body style="margin: 24px"><main class="markdown-body">{content}
 </main></body>"""
 TESTS = """
