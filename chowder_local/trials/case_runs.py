@@ -39,6 +39,10 @@ NAME_LENGTH = 100
 MAX_TURNS = 1_000
 
 
+class MessageRefused(Exception):
+    """A trial's agent has not answered."""
+
+
 @dataclass(eq=False, repr=False)
 class CaseRunner:
     """Runs cases with a client; `model` is that of messages whose case and file name none."""
@@ -125,20 +129,14 @@ class CaseRunner:
     def _outcome(self, case: Case, instance_id: str, since: datetime) -> tuple[Outcome, str, bool]:
         """How a trial ends, why, and whether no other one can have an outcome."""
         try:
-            evidence = self._evidence(case, instance_id, since)
-        except ApiRefused as refused:
+            problems = self._evidence(case, instance_id, since).problems(case.checks)
+        except (MessageRefused, *UNDECIDED) as problem:
             ended = refusal(self.client, [instance_id], since)
-            if ended is None:
-                return Outcome.FAILED, str(refused), False
-            return Outcome.UNDECIDED, *ended
-        except BootFailed as problem:
-            return Outcome.UNDECIDED, str(problem), False
-        try:
-            problems = evidence.problems(case.checks)
-        except UNDECIDED as problem:
-            # A judge's agent has no budget of its own.
-            ended = refusal(self.client, [], since) or (f"it is not checked: {problem}", False)
-            return Outcome.UNDECIDED, *ended
+            if ended is not None:
+                return Outcome.UNDECIDED, *ended
+            if isinstance(problem, MessageRefused):
+                return Outcome.FAILED, str(problem), False
+            return Outcome.UNDECIDED, f"it is not checked: {problem}", False
         return Outcome.FAILED if problems else Outcome.PASSED, "; ".join(problems), False
 
     def _evidence(self, case: Case, instance_id: str, since: datetime) -> Evidence:
@@ -146,7 +144,10 @@ class CaseRunner:
         before = max((each["position"] for each in self._turns(case, instance_id)), default=-1)
         answer = ""
         for message in case.all_messages:
-            answer = _text_of(client.respond(instance_id, message, model, case.session))
+            try:
+                answer = _text_of(client.respond(instance_id, message, model, case.session))
+            except ApiRefused as refused:
+                raise MessageRefused(refused) from None
         turns = self._turns(case, instance_id)
         return Evidence(
             case.all_messages,
@@ -158,6 +159,9 @@ class CaseRunner:
         )
 
     def _turns(self, case: Case, instance_id: str) -> Sequence[Json]:
+        """The turns of the case's session, if a check is about them."""
+        if all(each.tool_called is None for each in case.checks):
+            return []
         try:
             page = self.client.transcript(instance_id, case.session, limit=MAX_TURNS)
         except ApiRefused as refused:

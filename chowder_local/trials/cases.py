@@ -12,6 +12,7 @@ import regex
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from chowder_local.api.schemas.accounts import BudgetSetting
+from chowder_local.core.domain import BudgetPeriod
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed
 from chowder_local.seeding.desired_state import read
@@ -126,6 +127,12 @@ class State(_Part):
         return self
 
 
+class Budget(BudgetSetting):
+    """The most that a trial's agent may take."""
+
+    per: BudgetPeriod = BudgetPeriod.TOTAL
+
+
 class Case(_Part):
     """Messages to an agent in a state, and what has to hold after them."""
 
@@ -138,7 +145,7 @@ class Case(_Part):
     checks: list[Check] = Field(min_length=1)
     trials: int | None = Field(None, ge=1, le=MAX_TRIALS)
     at_least: float | None = Field(None, gt=0, le=1)
-    budget: BudgetSetting | None = Field(None, description="Of each trial's agent.")
+    budget: Budget | None = Field(None, description="Of each trial's agent.")
 
     @model_validator(mode="after")
     def _check_messages(self) -> Self:

@@ -122,7 +122,21 @@ cases:
   - name: wrong
     state: {instance: taught}
     message: Hi
-    checks: [{contains: "Grace"}, {file: {path: workspace/none.md, contains: a}}]
+    checks:
+      - {contains: "Grace"}
+      - {file: {path: workspace/none.md, contains: a}}
+      - {tool_called: {name: exec}}
+  - name: judged in vain
+    state: {instance: taught}
+    message: Hi
+    checks: [{judge: {model: gpt-4o, question: "Is it polite?"}}]
+    trials: 1
+  - name: too dear
+    state: {instance: taught}
+    messages: ["ask your model: one", "ask your model: two"]
+    checks: [{contains: a}]
+    budget: {model_calls: 1}
+    trials: 1
   - name: seeded
     state: {seed: seed.yaml, instance: desk}
     messages: [One, Two]
@@ -164,10 +178,13 @@ def test_the_command_runs_the_cases_of_a_file_and_fails_if_one_does(
     found = {each["name"]: each for each in json.loads(stdout)}
     assert {name: (each["verdict"], each["passed"]) for name, each in found.items()} == {
         "remembers": ("passed", 3), "a new agent": ("passed", 3), "wrong": ("failed", 0),
-        "seeded": ("passed", 3),
+        "judged in vain": ("undecided", 0), "too dear": ("undecided", 0), "seeded": ("passed", 3),
     }, stdout + stderr  # fmt: skip
     (result, *_) = found["wrong"]["results"]
     assert result["reason"].startswith("the answer does not contain 'Grace'; the file workspace/no")
+    reasons = [found[each]["results"][0]["reason"] for each in ("judged in vain", "too dear")]
+    assert reasons[0].startswith("it is not checked: gpt-4o wrote neither PASS nor FAIL: 'Turn 1.")
+    assert reasons[1].startswith("The agent's budget of 1 model call is spent: ")
     assert {each["seed"] for each in found.values()} == {5}
     new = {each["id"]: each["name"] for each in quick_api.get("instances").json()}
     new = {each: name for each, name in new.items() if each not in before}
