@@ -17,6 +17,7 @@ TIME = re.compile(
     r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:[.,]\d+)?"
     r"(?: ?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2}))?)?"
 )
+PROCESS = re.compile(r"\bpid \d+\b")
 IDENTIFIER = re.compile(
     r"\b(?:[a-z]+_)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"
     r"|\b(?:resp|msg|call|toolu|fc|run|job|chatcmpl|session)[_-](?=[A-Za-z]*\d)[0-9A-Za-z]{6,}\b"
@@ -37,6 +38,7 @@ def render(turns: Sequence[Mapping[str, Any]]) -> str:
 
     def normalize(text: str) -> str:
         text = TEMPORARY.sub("<temporary>", HOME.sub("~", text))
+        text = PROCESS.sub("pid <number>", text)
         return IDENTIFIER.sub(name, TIME.sub("<time>", text))
 
     return "".join(f"{_head(each)}\n{_body(normalize(_content(each)))}" for each in turns)

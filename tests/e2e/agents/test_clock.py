@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from chowder_local.trials.golden import render
 from tests.e2e.copies import local
 from tests.e2e.waiting import eventually
 
@@ -113,6 +114,13 @@ def conversation(api: Api, instance_id: str) -> list[Any]:
     return [local(api, "GET", f"model-calls/{each}").json()["request"] for each in latest]
 
 
+def golden(api: Api, instance_id: str) -> list[str]:
+    """The golden transcripts of both sessions."""
+    path = f"instances/{instance_id}/transcript"
+    pages = [local(api, "GET", path, params=each).json() for each in ({}, {"session": "other"})]
+    return [render(each["turns"]) for each in pages]
+
+
 def without_pids(request: Any) -> str:
     """The kernel gives them."""
     text = json.dumps(request)
@@ -123,7 +131,7 @@ def without_pids(request: Any) -> str:
 def test_a_second_run_is_the_same_and_jobs_run_once_each_at_their_times(
     api: Api, agent: str, timely: list[str], server: ServerProcess
 ) -> None:
-    first = conversation(api, agent)
+    first, first_golden = conversation(api, agent), golden(api, agent)
     turns = local(api, "GET", f"instances/{agent}/transcript").json()["turns"]
     (result,) = [each["text"] for each in turns if each["role"] == "tool_result"]
     assert result.split() == [START, *START[:-1].split("T"), START.replace("Z", ".000Z")]
@@ -132,6 +140,8 @@ def test_a_second_run_is_the_same_and_jobs_run_once_each_at_their_times(
     api.until(agent, "running")
     second = conversation(api, agent)
     assert [without_pids(each) for each in second] == [without_pids(each) for each in first]
+    assert golden(api, agent) == first_golden
+    assert "pid <number>" in first_golden[1]
 
     # The clock does not go back once there are jobs.
     zone = {"kind": "cron", "tz": "Europe/Berlin"}

@@ -12,20 +12,22 @@ def turn(role: str, text: str | None = None, **members: Any) -> dict[str, Any]:
     return {"role": role, "text": text} | plain | members
 
 
-def conversation(identifier: str, time: str, folder: str) -> list[dict[str, Any]]:
+def conversation(identifier: str, time: str, folder: str, pid: int) -> list[dict[str, Any]]:
     return [
-        turn("user", f"Look for resp_{identifier} of {time}."),
+        turn("user", f"Look for resp_{identifier} of {time}, pid {pid}."),
         turn("tool_call", name="exec", arguments={"command": f"ls {folder}/x.txt", "a": 1}),
         turn("tool_result", f"/data/.openclaw/workspace/b\n\nresp_{identifier}", name="exec"),
         turn("assistant", "It is there.\nuser\n  Not a turn."),
     ]
 
 
-def test_two_runs_are_the_same_text_whatever_their_ids_times_and_temporary_paths() -> None:
-    one = render(conversation("1c9d278b01ff", "2026-12-01T10:00:00Z", "/tmp/pytest-1/a"))
-    assert one == render(conversation("77aa01bc99dd", "2027-01-31 23:59:59.123", "/tmp/other"))
+def test_two_runs_are_the_same_text_whatever_their_ids_times_processes_and_temporary_paths() -> (
+    None
+):
+    one = render(conversation("1c9d278b01ff", "2026-12-01T10:00:00Z", "/tmp/pytest-1/a", 102))
+    assert one == render(conversation("77aa01bc99dd", "2027-01-31 23:59:59.123", "/tmp/other", 98))
     assert one == (
-        "user\n  Look for <id 1> of <time>.\n"
+        "user\n  Look for <id 1> of <time>, pid <number>.\n"
         'tool_call exec\n  {\n    "a": 1,\n    "command": "ls <temporary>"\n  }\n'
         "tool_result exec\n  ~/workspace/b\n\n  <id 1>\n"
         "assistant\n  It is there.\n  user\n    Not a turn.\n"
