@@ -9,7 +9,7 @@ import pytest
 
 from chowder_local.openclaw.config.agent_config import merged, to_merge_patch
 from tests.e2e.agents.conftest import OVERRIDES
-from tests.e2e.containers import config_of, container_of
+from tests.e2e.containers import config_of, container_of, inside
 
 if TYPE_CHECKING:
     import docker
@@ -186,3 +186,18 @@ def test_settings_may_become_much_shorter(
     live = config_of(container_of(engine, api, patient))
     assert "SHRINKING" not in live.get("env", {}).get("vars", {})
     assert "remote" not in live["gateway"]
+
+
+COUNTED = (
+    "import sqlite3; "
+    "database = sqlite3.connect('/data/.openclaw/agents/main/agent/openclaw-agent.sqlite'); "
+    "print(*database.execute('SELECT count(*) FROM trajectory_runtime_events').fetchone())"
+)
+
+
+def test_a_turn_writes_no_trajectory_by_default(
+    api: Api, engine: docker.DockerClient, instance: str
+) -> None:
+    api.say(instance, "Hello.", session=uuid.uuid4().hex)
+    said = inside(container_of(engine, api, instance), f'python3 -c "{COUNTED}"')
+    assert said == (0, "0\n")
