@@ -180,8 +180,7 @@ async def test_an_answer_is_no_draft_that_is_as_long(
         answers = tasks.create_task(mailbox.answers_to(said, 60, lambda: progress))
         await asyncio.wait([answers], timeout=0.1)
         assert not answers.done(), "the draft will be edited"
-        edit = {"kind": MessageKind.EDIT, "of": draft.id}
-        await mailbox.add("agent", person="Ada", text="Agreed.", **edit)
+        await mailbox.add("agent", kind=MessageKind.EDIT, person="Ada", text="Agreed.", of=draft.id)
         assert [each.text for each in await answers] == ["Agreed."]
 
 
