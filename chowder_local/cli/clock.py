@@ -9,7 +9,7 @@ import click
 
 from chowder_local.cli.commands import Row, find_instance, instance_argument, noun
 from chowder_local.cli.context import pass_client
-from chowder_local.cli.options import Command, output_option
+from chowder_local.cli.options import Command, TimeType, output_option
 from chowder_local.cli.output import Output, format_time, note, say, show_json, waiting
 from chowder_local.core.wording import MOMENT_S
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chowder_local.client import Client
 
 
-class Moment(click.ParamType[datetime]):
+class Moment(TimeType):
     """A time in ISO 8601, in this machine's zone if it names none."""
 
     name = "time"

@@ -4,10 +4,9 @@ What a command names is found by its id, the beginning of its id, or its name.""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -68,8 +67,8 @@ class Row:
     takes: str
     help: str
     options: tuple[Decorator, ...] = ()
-    columns: Mapping[str, Column] = MappingProxyType({})
-    wide: Mapping[str, Column] = MappingProxyType({})
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    wide: Mapping[str, Column] = field(default_factory=dict)
     if_empty: Text | None = None
     items: Callable[[Any], Sequence[Any]] = list
     line: Text | None = None

@@ -25,6 +25,7 @@ from chowder_local.cli.context import Context, pass_client
 from chowder_local.cli.options import (
     WAIT_TIMEOUT_S,
     Command,
+    TimeType,
     complete_instance,
     output_option,
 )
@@ -395,7 +396,7 @@ def _event_line(event: dict[str, Any], output: Output) -> str:
     return without_controls(f"{at}  {whose}  {kind}  {' '.join(known)}").rstrip()
 
 
-class Since(click.ParamType[datetime]):
+class Since(TimeType):
     """A time in ISO 8601, in this machine's zone if it names none, or how long ago it was."""
 
     name = "time"

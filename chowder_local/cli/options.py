@@ -20,6 +20,12 @@ from chowder_local.core.wording import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    TimeType = click.ParamType[datetime]
+else:
+    # In click 8.3 it takes no parameter.
+    TimeType = click.ParamType
 
 Result = TypeVar("Result")
 
