@@ -431,7 +431,7 @@ class PlainCalls(Transport):
         `in_order`: Whether each entry answers one call of a session, in their order, whatever the
         call asks.
 
-        `then_live`: Whether the model answers after the last entry; needs `in_order`.
+        `then_live`: Whether the entries are in order, and the model answers after the last one.
         """
         return self._call("PUT", f"/local/instances/{segment(instance_id)}/recording",
                 json=given(entries=entries, in_order=in_order, then_live=then_live),

@@ -77,14 +77,17 @@ async def test_a_recording_is_replayed_and_removed(http: Api) -> None:
     assert (await http.get(path)).json()["is_replayed"] is False
 
 
-async def test_the_model_answers_only_after_a_recording_that_is_replayed_in_order(
+async def test_a_recording_is_replayed_in_order_if_the_model_answers_after_it(
     http: Api,
 ) -> None:
     instance = await http.world.created()
     path = f"/local/instances/{instance.id}/recording"
-    body = {"entries": {"1": ENTRY}, "then_live": True}
-    assert (await http.call("PUT", path, json=body)).status_code == 422
-    assert (await http.call("PUT", path, json=body | {"in_order": True})).status_code == 200
+    for members in ({"in_order": True}, {"then_live": True}, {}):
+        put = await http.call("PUT", path, json={"entries": {"1": ENTRY}, **members})
+        assert put.status_code == 200
+        playback = http.world.recordings.playback(instance.id)
+        assert playback is not None
+        assert (playback.in_order, playback.then_live) == (bool(members), "then_live" in members)
 
 
 async def test_a_deleted_agents_recording_is_removed(http: Api) -> None:

@@ -131,7 +131,7 @@ async def set_recording(request: Request) -> Response:
     await services(request).recordings.put(
         instance.id,
         dict(sorted(playback.entries.items())),
-        in_order=playback.in_order,
+        in_order=playback.in_order or playback.then_live,
         then_live=playback.then_live,
     )
     return await _recording(request, instance)

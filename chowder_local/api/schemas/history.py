@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, StrictBool
 from pydantic.config import JsonDict  # noqa: TC002 - of a constant
 
 from chowder_local.api.schemas.fields import (
@@ -372,20 +372,15 @@ class RecordingPlayback(BaseModel):
     """The recording to replay."""
 
     entries: Entries
-    in_order: bool = Field(
+    in_order: StrictBool = Field(
         False,
         description="Whether each entry answers one call of a session, in their order, whatever "
         "the call asks.",
     )
-    then_live: bool = Field(
-        False, description="Whether the model answers after the last entry; needs `in_order`."
+    then_live: StrictBool = Field(
+        False,
+        description="Whether the entries are in order, and the model answers after the last one.",
     )
-
-    @model_validator(mode="after")
-    def _ends_in_order(self) -> Self:
-        if self.then_live and not self.in_order:
-            raise ValueError("then_live needs in_order")
-        return self
 
 
 class RunFileQuery(BaseModel):
