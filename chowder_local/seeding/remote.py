@@ -473,8 +473,7 @@ class Pull:
                 )
         if any("x" in str(each.get("permissions")) for each in self._files.values()):
             self.notes.append(
-                "permissions to execute files: a file that is pulled or pushed later lacks them. Have "
-                "the agent run `chmod +x`."
+                "permissions to execute files: no upload sets them. Have the agent run `chmod +x`."
             )
         self.notes += [
             f"{what}: no call shows them; {remedy}." for what, remedy in NOT_SHOWN.items()
