@@ -5,21 +5,29 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.node import RUN_TIMEOUT_S, node_modules, tool
+from tests.e2e.api import Api
+from tests.e2e.made_once import made_once
+from tests.e2e.node import RUN_TIMEOUT_S, node_modules, packages_of, tool
 from tests.e2e.plugin_runs import run
 from tests.e2e.serving import bare_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.e2e.serving import ServerProcess
 
 pytestmark = [pytest.mark.docker, pytest.mark.long]
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+PROMPTFOO = "promptfoo@0.121.20"
+EVALUATORS = ("deepeval==4.3.1", "inspect-ai==0.3.285")
 FAILING = """
 import pytest
 
@@ -96,3 +104,66 @@ def test_the_example_for_node_passes_as_it_stands(
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "pass 1" in done.stdout
+
+
+def install_evaluators(place: Path) -> None:
+    """An environment as a user's: those packages, and this one."""
+    uv = (sys.executable, "-m", "uv", "--quiet")
+    subprocess.run([*uv, "venv", place / "env"], check=True)
+    target = ("--python", place / "env/bin/python")
+    subprocess.run([*uv, "pip", "install", *target, *EVALUATORS, "--editable", ROOT], check=True)
+
+
+@pytest.fixture(scope="module")
+def evaluate(
+    own_server: ServerProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., str]]:
+    """Runs a command of an evaluation suite in a copy of its examples, beside their agent."""
+    folder = tmp_path_factory.mktemp("evaluations")
+    shutil.copytree(EXAMPLES / "evaluations", folder, dirs_exist_ok=True)
+    (folder / "node_modules").mkdir()
+    (folder / "node_modules/chowder-local").symlink_to(ROOT / "js")
+    programs = made_once("evaluators", install_evaluators, *EVALUATORS, str(ROOT)) / "env/bin"
+    env = bare_environment() | {
+        "CHOWDER_BASE_URL": own_server.base_url, "CHOWDER_KEY": own_server.key,
+        "CHOWDER_DATA_DIR": str(own_server.data_dir), "HOME": str(folder),
+        "PATH": f"{programs}:{packages_of(PROMPTFOO) / '.bin'}:{own_server.env['PATH']}",
+        "PROMPTFOO_DISABLE_TELEMETRY": "1", "PROMPTFOO_DISABLE_UPDATE": "1",
+        "DEEPEVAL_TELEMETRY_OPT_OUT": "1",
+    }  # fmt: skip
+
+    def call(*words: str) -> str:
+        done = subprocess.run(
+            words, cwd=folder, env=env, capture_output=True, text=True, check=False,
+            timeout=RUN_TIMEOUT_S,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    call("chowder-local", "seed", "seed.yaml")
+    call("chowder-local", "replies", "set", "replies.yaml")
+    yield call
+    call("chowder-local", "replies", "clear")
+    call("chowder-local", "instances", "rm", "desk", "--yes")
+
+
+@pytest.mark.occasional
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("promptfoo eval --no-cache", "2 passed"),
+        (
+            "inspect eval inspect_desk.py --model none --max-samples 2 --display plain",
+            "accuracy  1.000",
+        ),
+        ("deepeval test run test_deepeval_desk.py", "Passed: 2 | Failed: 0"),
+    ],
+    ids=["promptfoo", "inspect", "deepeval"],
+)
+def test_an_evaluation_suite_asks_each_sample_of_a_fork(
+    own_server: ServerProcess, evaluate: Callable[..., str], command: str, words: str
+) -> None:
+    with Api(own_server.base_url, own_server.key) as api:
+        before = api.get("instances").json()
+        assert words in evaluate(*command.split())
+        assert api.get("instances").json() == before
