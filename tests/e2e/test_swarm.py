@@ -308,7 +308,7 @@ def test_a_machine_that_dies_takes_its_agents_along_and_brings_each_back_once(
 
 
 @pytest.mark.occasional
-def test_model_calls_of_an_agent_on_another_machine_are_held_and_limited(
+def test_an_agent_on_another_machine_is_held_limited_looked_at_and_asks_before_it_acts(
     deployed: Deployed, first: str
 ) -> None:
     api, path = deployed.api, f"instances/{first}"
@@ -327,6 +327,31 @@ def test_model_calls_of_an_agent_on_another_machine_are_held_and_limited(
     assert (refused.status_code, refused.json()["error"]["code"]) == (402, "budget_exceeded")
     local(api, "DELETE", f"{path}/budget")
     assert api.say(first, "And now?")
+
+    local(api, "PUT", f"{path}/approvals/policy", json={"ask": "always"})
+    reply = [{"call": "exec", "arguments": {"command": "hostname"}}, {"template": "{{ result }}"}]
+    local(api, "PUT", f"{path}/replies", json={"replies": [{"reply": reply}]})
+    with ThreadPoolExecutor() as pool:
+
+        def begun() -> tuple[Future[httpx.Response], str]:
+            """A message in progress, and the id of its command, which waits."""
+            sent = pool.submit(api.message, first, "Where are you?")
+            waiting = partial(local, api, "GET", f"{path}/approvals")
+            (asked,) = eventually(lambda: waiting().json(), "a command waits")
+            return sent, f"{path}/approvals/{asked['id']}"
+
+        message, asked = begun()
+        (turn,) = local(api, "GET", f"{path}/activity").json()["turns"]
+        assert (turn["state"], turn["tools"][0]["name"]) == ("running_tools", "exec")
+        local(api, "POST", asked, json={"decision": "allow_once"})
+        _, container = deployed.sandbox(first)
+        assert text_of(message.result().json()) == _inside(container, "hostname")[1].strip()
+        message, _ = begun()
+        assert len(local(api, "DELETE", f"{path}/activity").json()["cancelled"]) == 1
+        assert message.result().json()["error"]["code"] == "turn_cancelled"
+    assert local(api, "POST", f"{path}/wait", json={}).json()["status"] == "idle"
+    local(api, "PUT", f"{path}/approvals/policy", json={"ask": "off"})
+    local(api, "DELETE", f"{path}/replies")
 
 
 @pytest.mark.occasional

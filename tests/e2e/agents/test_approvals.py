@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
+from tests.e2e.agents.local_channel import LocalChannel
 from tests.e2e.copies import local
 from tests.e2e.waiting import eventually
 
@@ -24,9 +27,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.docker
 
 
-@pytest.fixture
-def policy(api: Api, instance: str) -> Iterator[str]:
-    """The path of the shared agent's policy, by which it asks before each command."""
+@contextmanager
+def asking(api: Api, instance: str) -> Iterator[str]:
+    """The path of an agent's policy, by which it asks before each command in the block."""
     path = f"instances/{instance}/approvals/policy"
     local(api, "PUT", path, json={"ask": "always"})
     yield path
@@ -34,19 +37,30 @@ def policy(api: Api, instance: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def policy(api: Api, instance: str) -> Iterator[str]:
+    """The shared agent's, of `asking`."""
+    with asking(api, instance) as path:
+        yield path
+
+
+def script(api: Api, instance: str, command: str) -> None:
+    """Has the agent run a command, whatever it is told."""
+    call = {"call": "exec", "arguments": {"command": command}}
+    reply = [call, {"template": "It says: {{ result }}"}]
+    local(api, "PUT", f"instances/{instance}/replies", json={"replies": [{"reply": reply}]})
+
+
+@pytest.fixture
 def run(api: Api, instance: str, policy: str) -> Iterator[Run]:
     """A function that has the agent run a command, and returns the answer once it is there."""
-    path = f"instances/{instance}/replies"
 
     def say(command: str) -> Future[str]:
-        call = {"call": "exec", "arguments": {"command": command}}
-        reply = [call, {"template": "It says: {{ result }}"}]
-        local(api, "PUT", path, json={"replies": [{"reply": reply}]})
+        script(api, instance, command)
         return threads.submit(api.say, instance, "Go.", session=f"approvals-{uuid4()}")
 
     with ThreadPoolExecutor() as threads:
         yield say
-    local(api, "DELETE", path)
+    local(api, "DELETE", f"instances/{instance}/replies")
 
 
 def waiting(api: Api, instance: str) -> dict[str, Any]:
@@ -76,6 +90,54 @@ def test_a_command_runs_once_it_is_allowed_and_not_if_it_is_denied(
     decide(api, instance, "deny")
     assert "user-denied" in answer.result()
     assert local(api, "GET", f"instances/{instance}/approvals").json() == []
+
+
+def has_run(api: Api, path: str, answer: re.Pattern[str]) -> bool:
+    """Whether the latest run of a job has ended with such an answer."""
+    return any(answer.fullmatch(each["answer"]) for each in local(api, "GET", path).json()[:1])
+
+
+@pytest.mark.occasional
+def test_a_job_runs_a_command_once_it_is_allowed_and_not_if_it_is_denied(
+    api: Api, instance: str, policy: str
+) -> None:
+    script(api, instance, "date +%Y-%m")
+    jobs = f"instances/{instance}/jobs"
+    body = {"name": "report", "schedule": {"kind": "every", "every_s": 3_600}, "message": "Go."}
+    job = local(api, "POST", jobs, json=body).json()["id"]
+    for decision, said in (("allow_once", r"It says: \d{4}-\d\d"), ("deny", ".*user-denied.*")):
+        local(api, "POST", f"{jobs}/{job}/run")
+        assert decide(api, instance, decision)["session"] is None
+        answer = re.compile(said, re.DOTALL)
+        eventually(partial(has_run, api, f"{jobs}/{job}/runs", answer), "the job has run")
+    local(api, "DELETE", f"{jobs}/{job}")
+    local(api, "DELETE", f"instances/{instance}/replies")
+
+
+@pytest.mark.occasional
+def test_an_agent_in_a_messenger_tells_later_what_has_come_of_a_command(
+    api: Api, patient: str
+) -> None:
+    channel = LocalChannel(api, patient, "telegram")
+    channel.connect_offline()
+    channel.say("Ada", "Hello.", approve=True)
+    channel.script(
+        {"match": {"text": "command the user already approved has completed"}, "reply": "It ran."},
+        {"match": {"text": "command did not run"}, "reply": "It did not run."},
+        {"reply": [{"call": "exec", "arguments": {"command": "hostname"}}, "It waits."]},
+    )
+
+    def is_said(text: str) -> bool:
+        return text in [each["text"] for each in channel.messages()]
+
+    with asking(api, patient):
+        for decision, said in (("allow_once", "It ran."), ("deny", "It did not run.")):
+            body = {"from": "Ada", "text": "Go."}
+            assert api.post(f"{channel.path}/messages", json=body).status_code == 201
+            decide(api, patient, decision)
+            eventually(partial(is_said, said), said)
+    channel.script()
+    channel.disconnect()
 
 
 @pytest.mark.occasional

@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.e2e.api import text_of
+from tests.e2e.copies import local
 from tests.e2e.dashboards import line, root, until, visit_server
 from tests.e2e.node import tool
 
@@ -89,3 +92,30 @@ def test_what_is_pasted_runs_as_it_stands(
         assert done.returncode == 0, done.stderr
         assert "Who are you and what can you do?" in done.stdout, done.stdout
     assert quick_api.delete(f"instances/{instance_id}").status_code == 204
+
+
+@pytest.mark.occasional
+def test_a_command_is_allowed_and_a_turn_is_ended_by_clicking(
+    page: Page, api: Api, instance: str
+) -> None:
+    path = f"instances/{instance}"
+    name = api.get(path).json()["name"]
+    local(api, "PUT", f"{path}/approvals/policy", json={"ask": "always"})
+    reply = [{"call": "exec", "arguments": {"command": "hostname"}}, {"text": "Done."}]
+    local(api, "PUT", f"{path}/replies", json={"replies": [{"reply": reply}]})
+    session = uuid.uuid4().hex
+    with ThreadPoolExecutor() as threads:
+        sent = threads.submit(api.message, instance, "Go.", session=session)
+        page.get_by_role("link", name="1 waits for approval").click()
+        page.get_by_role("button", name="Approve hostname").click()
+        page.get_by_text("The command runs.").first.wait_for()
+        assert text_of(sent.result().json()) == "Done."
+        sent = threads.submit(api.message, instance, "Again.", session=session)
+        page.get_by_role("button", name="Deny hostname").wait_for()
+        page.get_by_role("link", name="Activity").click()
+        page.get_by_text(f"{name} is busy").wait_for()
+        page.get_by_role("button", name="Cancel all").click()
+        assert sent.result().status_code == 409
+        page.get_by_text(f"{name} is idle").wait_for()
+    local(api, "PUT", f"{path}/approvals/policy", json={"ask": "off"})
+    local(api, "DELETE", f"{path}/replies")
