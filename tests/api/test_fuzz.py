@@ -58,6 +58,7 @@ PROGRAMS = {
         messages=[{"position": 3, "role": "user", "parts": [{"type": "text", "text": "Hi"}]}],
         has_more=True,
     ),
+    "sessions.rewind": done(),
     REACH: {"url": "https://clawhub.ai", "status": 200},
     "skills.status": done(skills=[SKILL]),
     APPROVE: {"status": 0, "output": "Approved telegram sender 555."},
@@ -72,6 +73,7 @@ TELEGRAM = {"botToken": "…", "apiRoot": "http://relay.local:2470/messengers/te
 WHILE_RUNNING = [
     "DELETE /local/instances/{instance_id}/activity/{item_id}",
     "POST /local/instances/{instance_id}/sessions/{session_id}/abort",
+    "POST /local/instances/{instance_id}/sessions/{session_id}/rewind",
 ]
 """Operations of an agent that no other one boots again."""
 TASK = {"id": "task-1", "runtime": "subagent", "status": "running", "title": "Fuzz"}
@@ -212,6 +214,7 @@ def test_every_operation_answers_as_documented(
                     "path.response_id": place.create(f"/v1/instances/{agent}/responses", **message),
                 },
             },
+            {"include-name": "GET /local/runs/{run}", "parameters": {"path.run": agent}},
             {
                 "include-name": WHILE_RUNNING,
                 "parameters": {"path.instance_id": place.followed_id, "path.item_id": TASK["id"]},

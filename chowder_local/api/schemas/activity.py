@@ -203,7 +203,7 @@ class SessionRewind(BaseModel):
         ge=0,
         le=(1 << 53) - 1,
         description="The `position` of a user's message in the transcript.",
-        examples=[4],
+        examples=[3],
     )
 
 
