@@ -30,6 +30,7 @@ NEVER_ANSWERED: set[type[ChowderError]] = {
     sandboxes.ImageKept,
     sandboxes.ImageUnknown,
     sandboxes.BootTimedOut,
+    process.RemoteFailed,
     process.ServerDiffers,
     process.ServerElsewhere,
     process.ServerNotReady,

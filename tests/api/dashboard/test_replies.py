@@ -110,7 +110,7 @@ async def test_calls_in_memory_are_replayed_saved_and_loaded(visitor: Visitor) -
     assert list(http.world.recordings.entries(agent.id) or {}) == [NAME]
     file = await visitor.get(f"{path}/file")
     assert "Ada.recording.json" in file.headers["Content-Disposition"]
-    assert file.json() == {"entries": {NAME: ENTRY}}
+    assert file.json() == {"entries": {NAME: ENTRY}, "in_order": False, "then_live": False}
     assert "calls its models again" in (await visitor.post(f"{path}/stop")).text
     assert http.world.recordings.entries(agent.id) is None
     assert "Replay a recording for Ada" in (await visitor.get(f"{path}/load")).text

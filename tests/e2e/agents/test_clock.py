@@ -116,9 +116,9 @@ def conversation(api: Api, instance_id: str) -> list[Any]:
 
 def golden(api: Api, instance_id: str) -> list[str]:
     """The golden transcripts of both sessions."""
-    path = f"instances/{instance_id}/transcript"
-    pages = [local(api, "GET", path, params=each).json() for each in ({}, {"session": "other"})]
-    return [render(each["turns"]) for each in pages]
+    path = f"instances/{instance_id}"
+    names = (f"{path}/transcript", f"{path}/sessions/other/transcript")
+    return [render(local(api, "GET", each).json()["turns"]) for each in names]
 
 
 def without_pids(request: Any) -> str:

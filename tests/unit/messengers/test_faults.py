@@ -182,7 +182,8 @@ async def test_a_persons_message_comes_after_the_next_one(
 async def test_a_late_message_holds_those_after_it_back(
     world: World, agent: Instance, mailbox: Mailbox
 ) -> None:
-    inject(world, agent, delay_s=0.05)
+    # Longer than the two take on a busy machine.
+    inject(world, agent, delay_s=1.0)
     for text in ("one", "two"):
         await mailbox.add("person", person="Ada", text=text)
     assert not await mailbox.undelivered(0)
