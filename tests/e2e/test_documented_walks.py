@@ -32,7 +32,7 @@ WAITING = re.compile(
     re.M,
 )
 """What commands and tests say only if they wait for longer than a moment."""
-RUN_TIMEOUT_S = 300
+RUN_TIMEOUT_S = 400
 
 
 def paste(server: ServerProcess, script: str) -> str:
