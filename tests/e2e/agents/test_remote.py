@@ -126,7 +126,7 @@ def test_an_agent_goes_here_and_back_over_a_bad_line(
         changed.write_bytes(b"changed")
         push = ["push", seed, url, instance, "--yes"]
         assert run(push, env) == 0
-        assert run(["drift", seed, url, instance, "--exit-code"], env) == 0
+        assert run(["diff", seed, url, instance, "--exit-code"], env) == 0
         sandbox = container_of(engine, api, instance)
         assert inside(sandbox, f"cat /data/.openclaw/{FOLDER}/7.bin") == (0, "changed")
         assert line.refused == []

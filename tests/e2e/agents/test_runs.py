@@ -30,12 +30,16 @@ MARK = "echo 3 parcels; echo looked >>$HOME/.openclaw/workspace/looked.txt"
 def session(api: Api, instance: str) -> Iterator[str]:
     """A session in which the agent looks with a tool before it answers the question."""
     name = f"runs-{uuid.uuid4().hex}"
-    reply = [{"call": "exec", "arguments": {"command": MARK}}, {"template": "{{ result }}."}]
-    rule = {"match": {"session": name, "text": QUESTION}, "reply": reply}
-    local(api, "PUT", f"instances/{instance}/replies", json={"replies": [rule]})
+    local(api, "PUT", f"instances/{instance}/replies", json=looks_first(name))
     yield name
     local(api, "DELETE", f"instances/{instance}/replies")
     local(api, "DELETE", f"instances/{instance}/recording")
+
+
+def looks_first(session: str) -> dict[str, Any]:
+    """A script in which the question is answered by what a tool has found."""
+    reply = [{"call": "exec", "arguments": {"command": MARK}}, {"template": "{{ result }}."}]
+    return {"replies": [{"match": {"session": session, "text": QUESTION}, "reply": reply}]}
 
 
 def asked(api: Api, instance: str, session: str, **more: Any) -> dict[str, Any]:
@@ -95,6 +99,8 @@ def test_a_turn_is_run_again_on_forks_and_on_a_new_agent(
     snapshot = local(api, "POST", f"instances/{instance}/snapshots", json={}).json()["id"]
     first = asked(api, instance, session)
     made: list[str] = []
+    # A fork has no script of its own.
+    local(api, "PUT", "replies", json=looks_first(session))
     try:
         # From a snapshot, the file is as it was before the message, and the tool runs once more.
         exact = json.loads(command("rerun", first["id"], "--from", "2", "--json"))
@@ -117,5 +123,6 @@ def test_a_turn_is_run_again_on_forks_and_on_a_new_agent(
         assert {each["a"]["kind"] for each in different} <= {"system prompt"}, different
         assert times_looked(made[2]) == 1
     finally:
+        local(api, "DELETE", "replies")
         for each in made:
             api.delete(f"instances/{each}")
