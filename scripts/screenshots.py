@@ -293,7 +293,8 @@ def judge(server: ServerProcess) -> str:
         for messages in ("1", "3"):
             summary.write_text("")
             more = {"MESSAGES": messages, "GITHUB_STEP_SUMMARY": str(summary)}
-            subprocess.run(command, cwd=folder, env=env | more, check=False)  # noqa: S603
+            # The second run fails, which is what the summary shows.
+            subprocess.run(command, cwd=folder, env=env | more, check=False)  # noqa: S603 - ours
         return summary.read_text()
 
 

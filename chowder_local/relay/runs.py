@@ -433,7 +433,7 @@ class Totals:
     took_s: float | None
 
     @classmethod
-    def of(cls, run: Run) -> Self:
+    def from_run(cls, run: Run) -> Self:
         calls = [call for turn in run.turns for call in turn.calls]
         done = [each for each in calls if each.error is None]
         return cls(
@@ -509,7 +509,9 @@ def compare(a: Run, b: Run) -> Comparison:
 
     Long: run it in a thread of its own.
     """
-    return Comparison((a.title, b.title), (Totals.of(a), Totals.of(b)), tuple(_rows(a, b)))
+    return Comparison(
+        (a.title, b.title), (Totals.from_run(a), Totals.from_run(b)), tuple(_rows(a, b))
+    )
 
 
 def _rows(one: Run, other: Run) -> Iterator[Row]:

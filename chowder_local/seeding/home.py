@@ -58,7 +58,7 @@ class FileIndex:
             with suppress(OSError, ValueError, TypeError, AttributeError):
                 self._known.update(json.loads(self.file.read_bytes()))
 
-    def of(self, instance_id: str) -> dict[str, list[Any]]:
+    def rows(self, instance_id: str) -> dict[str, list[Any]]:
         """Size, time and digest by path; changes are kept by `write`."""
         return self._known[instance_id]
 
@@ -103,7 +103,7 @@ class Home:
 
     def known_digest(self, path: str) -> str | None:
         """The digest of a file that its listing shows unchanged."""
-        known, entry = self.index.of(self.instance_id).get(path), self.entry(path)
+        known, entry = self.index.rows(self.instance_id).get(path), self.entry(path)
         if entry is None or known is None or known[:2] != [entry["size"], entry["mod_time"]]:
             return None
         return str(known[2])
@@ -135,7 +135,7 @@ class Home:
                 break
         if _is_settled(entry["mod_time"], now):
             row = [entry["size"], entry["mod_time"], content.hexdigest()]
-            self.index.of(self.instance_id)[path] = row
+            self.index.rows(self.instance_id)[path] = row
         return content.hexdigest()
 
     def wrote(self, path: str, content_digest: str, at: str | None = None) -> None:
@@ -153,7 +153,7 @@ class Home:
             is_ours = entry and _is_settled(entry["mod_time"], written_at, by=timedelta())
             if entry and is_ours and _is_settled(entry["mod_time"], now):
                 row = [entry["size"], entry["mod_time"], content_digest]
-                self.index.of(self.instance_id)[path] = row
+                self.index.rows(self.instance_id)[path] = row
 
     def walk(self, *tops: str) -> Iterator[tuple[str, Json]]:
         """The path and entry of everything below these folders that is no folder.

@@ -241,15 +241,15 @@ def differences(here: AgentState, there: AgentState) -> Iterator[str]:
     ):
         for name in sorted(ours.keys() | theirs.keys()):
             if name not in theirs:
-                yield f"- {kind}{name}: only here{_shown(kind, ours[name])}"
+                yield f"- {kind}{name}: only here{_value_text(kind, ours[name])}"
             elif name not in ours:
-                yield f"+ {kind}{name}: only there{_shown(kind, theirs[name])}"
+                yield f"+ {kind}{name}: only there{_value_text(kind, theirs[name])}"
             elif json.dumps(ours[name], sort_keys=True) != json.dumps(theirs[name], sort_keys=True):
                 change = f" {json.dumps(ours[name])} here, {json.dumps(theirs[name])} there"
                 yield f"~ {kind}{name}:{' differs' if kind else change}"
 
 
-def _shown(kind: str, value: Any) -> str:
+def _value_text(kind: str, value: Any) -> str:
     return "" if kind else f", {json.dumps(value)}"
 
 
@@ -346,7 +346,7 @@ class Pull:
         home.mkdir(parents=True, exist_ok=True)
         gone = [
             path
-            for path, (_, _, known) in self.index.of(self.instance["id"]).items()
+            for path, (_, _, known) in self.index.rows(self.instance["id"]).items()
             if path not in self._files
             and _digest_here(home / path) == known
             # Nobody knows whether these are gone.
@@ -354,7 +354,7 @@ class Pull:
         ]
         for path in gone:
             (home / path).unlink()
-            del self.index.of(self.instance["id"])[path]
+            del self.index.rows(self.instance["id"])[path]
         missing = self._missing
         try:
             # Beside the home, because what a killed pull leaves there would be pushed.
@@ -407,7 +407,7 @@ class Pull:
                 raise RemoteFailed("Its files have grown, and the disk has no room for them.")
 
     def _row_digest(self, path: str) -> str | None:
-        row = self.index.of(self.instance["id"]).get(path)
+        row = self.index.rows(self.instance["id"]).get(path)
         return None if row is None else str(row[2])
 
     def _is_here(self, path: str) -> bool:

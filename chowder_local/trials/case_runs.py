@@ -78,7 +78,7 @@ class CaseRunner:
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
-        # An interruption does not wait for models.
+        # An interruption, which is no Exception, does not wait for models.
         try:
             yield
         except BaseException:

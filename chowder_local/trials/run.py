@@ -213,7 +213,7 @@ def run_trials(
     seed: int,
     at_once: int,
     make: Callable[[Trial], TrialResult],
-    ending: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - it has no state
+    ending: AbstractContextManager[None] | None = None,
 ) -> TrialsReport:
     """Runs trials in threads until the verdict is certain.
 
@@ -228,7 +228,10 @@ def run_trials(
     running: set[Future[TrialResult]] = set()
     last = plan.trials
     begun = 0
-    with ThreadPoolExecutor(at_once, thread_name_prefix="trial") as threads, ending:
+    with (
+        ThreadPoolExecutor(at_once, thread_name_prefix="trial") as threads,
+        ending or nullcontext(),
+    ):
         while verdict is None:
             while len(running) < at_once and begun < last:
                 begun += 1

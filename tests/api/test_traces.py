@@ -164,7 +164,7 @@ async def run(http: Api, name: str, query: str = "") -> Any:
     return (await http.get(f"/local/runs/{name}{query}")).json()
 
 
-async def said(http: Api, instance: Instance, session: str, text: str = "Hello") -> str:
+async def send(http: Api, instance: Instance, session: str, text: str = "Hello") -> str:
     """The id of a message's turn, which has one model call."""
 
     async def handler(message: Any, receive: Any, send: Any) -> None:
@@ -189,9 +189,9 @@ async def said(http: Api, instance: Instance, session: str, text: str = "Hello")
 
 async def test_a_run_is_a_turn_a_session_or_an_agent(http: Api) -> None:
     instance = await http.world.created(name="fish")
-    first = await said(http, instance, "a", "One")
-    second = await said(http, instance, "b", "Two")
-    third = await said(http, instance, "a", "Three")
+    first = await send(http, instance, "a", "One")
+    second = await send(http, instance, "b", "Two")
+    third = await send(http, instance, "a", "Three")
     found = await run(http, third)
     (turn,) = found["turns"]
     assert (turn["id"], turn["session"], turn["status"]) == (third, "a", "answered")
@@ -214,8 +214,8 @@ async def test_a_run_that_is_not_there_or_ambiguous_is_not_found(http: Api) -> N
     fish = await http.world.created(name="fish")
     for _ in range(2):
         await http.world.created(name="twin")
-    await said(http, fish, "a")
-    await said(http, fish, "b")
+    await send(http, fish, "a")
+    await send(http, fish, "b")
     reasons = {}
     for name in ("nobody", "twin", "fish:c", "re", "recording:fish"):
         answer = await http.get(f"/local/runs/{name}")
@@ -232,7 +232,7 @@ async def test_a_run_is_given_without_secrets(http: Api) -> None:
     keys = {"openai": "planted-model-key"}
     await http.call("PATCH", "/v1/organization", json={"model_api_keys": keys})
     text = f"Use planted-key, {token}, planted-model-key or sk-abcdefgh12."
-    turn_id = await said(http, instance, "a", text)
+    turn_id = await send(http, instance, "a", text)
     assert (await run(http, turn_id))["turns"][0]["request"]["input"] == text
     redacted = await run(http, turn_id, "?redact=true")
     hidden = "Use [redacted], [redacted], [redacted] or [redacted]."
@@ -242,7 +242,7 @@ async def test_a_run_is_given_without_secrets(http: Api) -> None:
 
 async def test_a_run_says_how_many_of_its_model_calls_are_gone(http: Api) -> None:
     instance = await http.world.created()
-    turn_id = await said(http, instance, "a")
+    turn_id = await send(http, instance, "a")
     http.world.call_log.remove(instance.id)
     (turn,) = (await run(http, turn_id))["turns"]
     assert (turn["missing_calls"], turn["calls"]) == (1, [])
@@ -253,8 +253,8 @@ async def test_a_long_or_old_message_is_not_kept(
 ) -> None:
     instance = await http.world.created()
     monkeypatch.setattr(trace_log, "REQUESTS_KEPT", 1)
-    old_id = await said(http, instance, "a", "Old")
-    turn_id = await said(http, instance, "a", "x" * 40_000)
+    old_id = await send(http, instance, "a", "Old")
+    turn_id = await send(http, instance, "a", "x" * 40_000)
     for each in (old_id, turn_id):
         assert (await run(http, each))["turns"][0]["request"] is None
 

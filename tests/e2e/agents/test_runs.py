@@ -42,7 +42,7 @@ def looks_first(session: str) -> dict[str, Any]:
     return {"replies": [{"match": {"session": session, "text": QUESTION}, "reply": reply}]}
 
 
-def asked(api: Api, instance: str, session: str, **more: Any) -> dict[str, Any]:
+def ask(api: Api, instance: str, session: str, **more: Any) -> dict[str, Any]:
     """The answer to the question."""
     answer = api.message(instance, QUESTION, session=session, **more)
     assert answer.status_code == 200, answer.text
@@ -54,7 +54,7 @@ def test_a_session_is_set_back_and_its_message_replayed_up_to_a_call(
     api: Api, instance: str, session: str
 ) -> None:
     api.say(instance, COLOUR, session=session)
-    first = asked(api, instance, session)
+    first = ask(api, instance, session)
     assert text_of(first) == "3 parcels."
     (turn,) = local(api, "GET", f"runs/{first['id']}").json()["turns"]
     path = f"instances/{instance}/sessions/{session}"
@@ -69,7 +69,7 @@ def test_a_session_is_set_back_and_its_message_replayed_up_to_a_call(
     # In another provider's format, and the rule of the script is there for the second call alone.
     rule = {"match": {"session": session, "tool": "exec"}, "reply": "Live."}
     local(api, "PUT", f"instances/{instance}/replies", json={"replies": [rule]})
-    again = asked(api, instance, session, model=MODELS["openai"])
+    again = ask(api, instance, session, model=MODELS["openai"])
     assert text_of(again) == "Live."
     (repeated,) = local(api, "GET", f"runs/{again['id']}").json()["turns"]
     prompts = [
@@ -97,7 +97,7 @@ def test_a_turn_is_run_again_on_forks_and_on_a_new_agent(
 
     api.say(instance, COLOUR, session=session)
     snapshot = local(api, "POST", f"instances/{instance}/snapshots", json={}).json()["id"]
-    first = asked(api, instance, session)
+    first = ask(api, instance, session)
     made: list[str] = []
     # A fork has no script of its own.
     local(api, "PUT", "replies", json=looks_first(session))
