@@ -63,6 +63,7 @@ from chowder_local.instances.snapshots.service import Snapshots
 from chowder_local.instances.snapshots.upgrades import UpgradeChecks, Upgrades
 from chowder_local.instances.versions import ImageShortcuts, OpenclawVersions
 from chowder_local.instances.warm_pool.pool import WarmPool, has_idle_processor
+from chowder_local.instances.warm_pool.recycling import Recycling
 from chowder_local.instances.warm_pool.rehydration import Rehydration
 from chowder_local.instances.warm_pool.sandboxes import (
     Demand,
@@ -348,6 +349,12 @@ class Services:
             allows=self.shortcuts.allow,
             clock=self.clock,
         )
+        self.recycling = Recycling(
+            warm_sandboxes=self.warm_sandboxes,
+            organizations=self.organizations,
+            group=self.tasks,
+            setting=settings.reuse,
+        )
         self.capacity = Capacity(
             warm_sandboxes=self.warm_sandboxes,
             warm_queries=self.warm_queries,
@@ -393,6 +400,7 @@ class Services:
             boot_concurrency=settings.boot_concurrency,
             demand=self.demand,
             warm_sandboxes=self.warm_sandboxes,
+            recycling=self.recycling,
             queries=self.warm_queries,
             provisioner=self.provisioner,
             capacity=self.capacity,
@@ -419,6 +427,7 @@ class Services:
             agents=self.agents,
             residency=self.residency,
             provisioner=self.provisioner,
+            recycling=self.recycling,
             on_delete=self._forget,
         )
         self.reconfiguration = Reconfiguration(
@@ -472,6 +481,7 @@ class Services:
             snapshots=self.snapshots,
             agents=self.agents,
             creation=self.creation,
+            recycling=self.recycling,
             histories=self.histories,
             events=self.events,
         )

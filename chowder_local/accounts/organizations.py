@@ -105,6 +105,16 @@ class Organizations:
         )
         return await self._detailed(changed)
 
+    async def set_reuse(
+        self, organization_id: OrganizationId, *, reuses_sandboxes: bool
+    ) -> OrganizationDetails:
+        """Sets whether new instances may get the sandboxes of deleted ones."""
+        changed = await self.queries.set_reuse(
+            organization_id, reuses_sandboxes=reuses_sandboxes, now=self.clock()
+        )
+        log.info("Organization %s reuses sandboxes: %s", organization_id, reuses_sandboxes)
+        return await self._detailed(changed)
+
     async def move(
         self, organization_id: OrganizationId, tier: Tier, *, is_paid_for: bool
     ) -> OrganizationDetails:

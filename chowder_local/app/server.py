@@ -29,7 +29,7 @@ from chowder_local.dashboard.rendering import Assets, Rendering
 from chowder_local.dashboard.routes import dashboard_routes
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag, openclaw_version
-from chowder_local.engine.specs import HOME, STATE_DIR, Limits, SandboxDefaults
+from chowder_local.engine.specs import HOME, STATE_DIR, TEMPORARY, Limits, SandboxDefaults
 from chowder_local.http import middleware
 from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
@@ -165,7 +165,7 @@ async def _open(
         home=HOME,
         state_dir=STATE_DIR,
         gateways=await stack.enter_async_context(open_gateways()),
-        state_transfers=await stack.enter_async_context(StateTransfers(engine, HOME)),
+        state_transfers=await stack.enter_async_context(StateTransfers(engine, HOME, TEMPORARY)),
         egress_rule=egress_rule,
         relay_url=relay_url,
         server_facts=_server_facts(settings, machine, relay_url),

@@ -758,6 +758,21 @@ class PlainCalls(Transport):
         """Removes the budget, if there is one, with what was spent of it."""
         self._call("DELETE", f"/local{optional('/instances/', instance_id)}/budget")
 
+    def organization_settings(self) -> Json:
+        """The settings of the organization that only the local server has."""
+        return self._call("GET", "/local/organization")
+
+    def set_organization_settings(self, reuses_sandboxes: bool) -> Json:
+        """Sets whether deleted agents leave their sandboxes to the organization's next ones.
+
+        Such a sandbox has nothing of the former agent in its files and databases, but its memory
+        may.
+
+        `reuses_sandboxes`: Whether deleted agents leave their sandboxes to new ones.
+        """
+        return self._call("PATCH", "/local/organization",
+                json=given(reuses_sandboxes=reuses_sandboxes))
+
     def usage(self, instance_id: str | None = None, *, limit: int = 1000) -> Json:
         """The cost of the organization's model calls, with those of deleted instances.
 

@@ -136,6 +136,8 @@ class Organization:
     model_providers: tuple[ModelProvider, ...] = ()
     stripe_customer_id: str | None = None
     stripe_subscription_id: str | None = None
+    reuses_sandboxes: bool = False
+    """Whether its new instances may get the sandboxes of its deleted ones."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,10 @@ class Instance:
         """Whether it runs in a sandbox that takes turns."""
         return self.status is InstanceStatus.RUNNING and self.gateway_url is not None
 
+    def log_start(self, since: datetime | None = None) -> datetime:
+        """From when on its sandbox's log is its own: another instance may have had the sandbox."""
+        return self.created_at if since is None else max(since, self.created_at)
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -352,13 +358,17 @@ class Spent:
 
 @dataclass(frozen=True)
 class WarmSandbox:
-    """A blank sandbox that waits for an instance; `fingerprint` identifies its configuration."""
+    """A blank sandbox that waits for an instance; `fingerprint` identifies its configuration.
+
+    One that was another instance's before is for the instances of that one's organization alone.
+    """
 
     sandbox_id: SandboxId
     fingerprint: str
     created_at: datetime
     gateway_url: str | None = None
     """None until the sandbox may be claimed."""
+    organization_id: OrganizationId | None = None
 
 
 class SandboxState(StrEnum):

@@ -172,6 +172,12 @@ class Settings(BaseModel):
         description="The most warm sandboxes, if instances are often created or brought back "
         "several at once and the processor is idle.",
     )
+    reuse: bool | None = Field(
+        None,
+        description="`on`: the sandbox of a deleted agent serves the next one of its organization, "
+        "once nothing of the former agent is left in its files; `off`: it is destroyed. By default "
+        "it is used again in organizations that have chosen that.",
+    )
     max_sandboxes: int | None = Field(
         None,
         ge=1,

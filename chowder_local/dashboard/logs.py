@@ -153,8 +153,8 @@ class _LiveLog:
 
     async def _read_to_end(self, marks: Marks) -> None:
         splitter = LineSplitter()
-        sandbox_id = (await self._instance()).sandbox_id
-        log = self._services.engine.follow_log(sandbox_id, KEPT)
+        instance = await self._instance()
+        log = self._services.engine.follow_log(instance.sandbox_id, KEPT, instance.log_start())
         async with aclosing(log) as pieces:  # type: ignore[type-var]  # a generator
             async for piece in pieces:
                 self._add(splitter.feed(piece))

@@ -141,7 +141,7 @@ class InstanceQueries:
                 count = await count_living(session, instance.organization_id)
                 if count >= limit:
                     raise InstanceLimitReached(count, limit)
-            claimed = await claim(session, fingerprint, booting)
+            claimed = await claim(session, instance, fingerprint, booting)
             if claimed is not None:
                 instance = replace(instance, sandbox_id=claimed.sandbox_id)
             session.add(InstanceRow(**self._columns(vars(instance))))
@@ -302,7 +302,7 @@ class InstanceQueries:
             row = await session.get(InstanceRow, former.id)
             if row is None or row.status is not former.status:
                 return None
-            claimed = await claim(session, fingerprint, booting)
+            claimed = await claim(session, former, fingerprint, booting)
             columns = {
                 **fields,
                 "status": InstanceStatus.PROVISIONING,

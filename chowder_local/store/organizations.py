@@ -90,6 +90,19 @@ class OrganizationQueries:
             await session.flush()
             return await _organization(session, organization_id)
 
+    async def set_reuse(
+        self, organization_id: OrganizationId, *, reuses_sandboxes: bool, now: datetime
+    ) -> Organization | None:
+        """Sets whether new instances may get the sandboxes of deleted ones."""
+        async with self.database.writing() as session:
+            row = await session.get(OrganizationRow, organization_id)
+            if row is None:
+                return None
+            row.reuses_sandboxes = reuses_sandboxes
+            row.updated_at = now
+            await session.flush()
+            return await _organization(session, organization_id)
+
     async def subscribe(
         self,
         organization_id: OrganizationId,

@@ -14,7 +14,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cryptography.fernet import InvalidToken
-from sqlalchemy import JSON, DateTime, Dialect, Index, MetaData, String, UniqueConstraint, true
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    Index,
+    MetaData,
+    String,
+    UniqueConstraint,
+    false,
+    true,
+)
 from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
@@ -128,6 +138,7 @@ class OrganizationRow(Table, table=True):
     updated_at: datetime = Field(sa_type=UtcDateTime)
     stripe_customer_id: str | None
     stripe_subscription_id: str | None
+    reuses_sandboxes: bool = Field(sa_column_kwargs={"server_default": false()})
 
 
 class ModelKeyRow(Table, table=True):
@@ -219,6 +230,7 @@ class WarmSandboxRow(Table, table=True):
     fingerprint: str
     gateway_url: str | None
     created_at: datetime = Field(sa_type=UtcDateTime)
+    organization_id: str | None
 
 
 class SessionRow(Table, table=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from sqlmodel import col, delete, select
@@ -12,7 +12,7 @@ from chowder_local.core.events import Events, EventType
 from chowder_local.store.tables import WarmSandboxRow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Collection, Iterator
 
     from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -27,6 +27,15 @@ class WarmSandboxQueries:
         self._database = database
         self._events = events or Events()
         self._reserved: set[SandboxId] = set()
+
+    @contextmanager
+    def holding(self, sandbox_id: SandboxId) -> Iterator[None]:
+        """Keeps a sandbox in `ids` during the block, while its owner changes."""
+        self._reserved.add(sandbox_id)
+        try:
+            yield
+        finally:
+            self._reserved.discard(sandbox_id)
 
     async def add(self, sandbox: WarmSandbox) -> None:
         """Adds a warm sandbox before it is made."""
@@ -57,7 +66,7 @@ class WarmSandboxQueries:
         reserved: WarmSandbox | None = None
         try:
             async with self._database.writing() as session:
-                if (reserved := await claim(session, fingerprint, booting)) is not None:
+                if (reserved := await claim(session, instance, fingerprint, booting)) is not None:
                     self._reserved.add(reserved.sandbox_id)
             if reserved is not None:
                 self._events.publish(
@@ -95,20 +104,31 @@ class WarmSandboxQueries:
 
 
 async def claim(
-    session: AsyncSession, fingerprint: str | None, booting: Collection[SandboxId]
+    session: AsyncSession,
+    instance: Instance,
+    fingerprint: str | None,
+    booting: Collection[SandboxId],
 ) -> WarmSandbox | None:
     """Claims the oldest ready sandbox of the fingerprint, or else the oldest one that is `booting`.
 
-    None if none has the fingerprint, or if that is None.
+    Those that only the instance's organization may have are preferred. None if none has the
+    fingerprint, or if that is None.
     """
     is_ready = col(WarmSandboxRow.gateway_url).is_not(None)
+    owner = col(WarmSandboxRow.organization_id)
     fitting = (
         select(WarmSandboxRow)
         .where(
             WarmSandboxRow.fingerprint == fingerprint,
             is_ready | col(WarmSandboxRow.sandbox_id).in_(booting),
+            owner.is_(None) | (owner == instance.organization_id),
         )
-        .order_by(is_ready.desc(), col(WarmSandboxRow.created_at), col(WarmSandboxRow.sandbox_id))
+        .order_by(
+            is_ready.desc(),
+            owner.is_(None),
+            col(WarmSandboxRow.created_at),
+            col(WarmSandboxRow.sandbox_id),
+        )
         .limit(1)
     )
     if fingerprint is None or (row := (await session.exec(fitting)).one_or_none()) is None:

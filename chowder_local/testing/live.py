@@ -87,6 +87,8 @@ class LiveOrganization:
                 {each: env.get(f"{each.upper()}_API_KEY") or OFFLINE_KEY for each in ModelProvider}
             )
             client.set_tier(Tier.WHALE)
+            # One test's agent is another's business, so forks in a row need no boot each.
+            client.set_organization_settings(reuses_sandboxes=True)
             try:
                 yield cls(client, key)
             finally:

@@ -16,6 +16,8 @@ from chowder_local.api.schemas.accounts import (
     KeyDetailsView,
     KeyView,
     LinkView,
+    LocalOrganizationChange,
+    LocalOrganizationView,
     OrganizationChange,
     OrganizationView,
     Signup,
@@ -117,6 +119,29 @@ async def revoke_key(request: Request) -> None:
     """
     organization_id, key_id = caller(request).organization_id, request.path_params["key_id"]
     await services(request).keys.revoke(organization_id, key_id)
+
+
+async def get_organization_settings(request: Request) -> LocalOrganizationView:
+    """The settings of the organization that only the local server has."""
+    details = await services(request).organizations.details(caller(request).organization_id)
+    return LocalOrganizationView.from_organization(details.organization)
+
+
+async def set_organization_settings(request: Request) -> LocalOrganizationView:
+    """Sets whether deleted agents leave their sandboxes to the organization's next ones.
+
+    Such a sandbox has nothing of the former agent in its files and databases, but its memory may.
+    """
+    organization_id = caller(request).organization_id
+    body = await parse(request, LocalOrganizationChange)
+    is_on = body.reuses_sandboxes
+    note(request, reuses_sandboxes=str(is_on).lower())
+    details = await services(request).organizations.set_reuse(
+        organization_id, reuses_sandboxes=is_on
+    )
+    if not is_on:
+        await services(request).recycling.discard_all(organization_id)
+    return LocalOrganizationView.from_organization(details.organization)
 
 
 async def get_budget(request: Request) -> BudgetView:

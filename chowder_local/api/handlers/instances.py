@@ -126,14 +126,14 @@ async def read_logs(request: Request) -> Response:
     """The log of the instance's sandbox; with `follow`, a stream that goes on."""
     instance = await _living(request)
     query = parse_query(request, LogQuery)
-    engine = services(request).engine
+    engine, since = services(request).engine, instance.log_start(query.since)
     if query.follow:
         if instance.status is InstanceStatus.RUNNING:
             instance = await running(request, instance)
-        lines = engine.follow_log(instance.sandbox_id, query.tail, query.since)
+        lines = engine.follow_log(instance.sandbox_id, query.tail, since)
         shutdown = services(request).shutdown
         return ClosingStream(lines, shutdown=shutdown, media_type="text/plain")
-    text = await engine.log_tail(instance.sandbox_id, query.tail, query.since)
+    text = await engine.log_tail(instance.sandbox_id, query.tail, since)
     return Response(text, media_type="text/plain")
 
 

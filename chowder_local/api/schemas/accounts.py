@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
 
 from chowder_local.api.schemas.fields import Id, Name, View
 from chowder_local.core.domain import (
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
     from chowder_local.accounts.budgets import Budget
     from chowder_local.accounts.cost_report import Spending, SpendingReport, SpendingRow
     from chowder_local.accounts.organizations import OrganizationDetails
-    from chowder_local.core.domain import ApiKey
+    from chowder_local.core.domain import ApiKey, Organization
 
 # It is sent as a header, which other characters could end or split.
 ModelKey = Annotated[str, Field(max_length=512, pattern=r"^[\x21-\x7e]*$")]
@@ -294,6 +302,33 @@ class UsageReportView(BaseModel):
             has_more=report.has_more,
             prices=PricesView(),
         )
+
+
+class LocalOrganizationChange(BaseModel):
+    """Settings of an organization that only the local server has."""
+
+    reuses_sandboxes: Annotated[
+        StrictBool,
+        Field(description="Whether deleted agents leave their sandboxes to new ones."),
+    ]
+
+
+class LocalOrganizationView(BaseModel):
+    """The settings of an organization that only the local server has."""
+
+    reuses_sandboxes: Annotated[
+        bool,
+        Field(
+            description="Whether deleted agents leave their sandboxes to new ones, unless "
+            "CHOWDER_REUSE says otherwise.",
+            examples=[False],
+        ),
+    ]
+
+    @classmethod
+    def from_organization(cls, organization: Organization) -> Self:
+        """The view of an organization."""
+        return cls(reuses_sandboxes=organization.reuses_sandboxes)
 
 
 class BudgetSetting(BaseModel):

@@ -97,6 +97,8 @@ class Reconciler:
         warm = await self.warm_queries.ids()
         owners = await self.agents.instances.owners(sandboxes)
         owned = {each.sandbox_id for each in owners} | await self.agents.instances.owned(volumes)
+        # And after them, since an instance may leave its sandbox to others.
+        warm |= await self.warm_queries.ids()
         rows = {
             each.id: each
             for each in [*owners, *await self.agents.instances.running_or_provisioning()]

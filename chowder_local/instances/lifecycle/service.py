@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.provisioner import Provisioner
     from chowder_local.instances.lifecycle.residency import Residency
     from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.instances.warm_pool.recycling import Recycling
     from chowder_local.relay.scripts.registry import ScriptRegistry
     from chowder_local.store.instances import InstanceQueries
 
@@ -42,6 +43,7 @@ class Lifecycle:
     agents: Agents
     residency: Residency
     provisioner: Provisioner
+    recycling: Recycling
     on_delete: Callable[[InstanceId], None]
 
     async def stop(self, organization_id: OrganizationId, instance_id: str) -> Instance:
@@ -64,8 +66,10 @@ class Lifecycle:
                 await agent.raise_moved()
             return agent.row
 
-    async def delete(self, organization_id: OrganizationId, instance_id: str) -> None:
-        """Destroys the sandbox with its data; the row stays as `terminated`.
+    async def delete(
+        self, organization_id: OrganizationId, instance_id: str, *, recycles: bool = True
+    ) -> None:
+        """Destroys the data and, unless it is used again, the sandbox; the row is `terminated`.
 
         If the engine does not answer, the agent can neither be reached nor reach a model, and the
         reconciler destroys it as soon as the engine is back.
@@ -73,9 +77,13 @@ class Lifecycle:
         stale = await self.directory.get_for_request(organization_id, instance_id)
         async with self.agents.holding(stale) as agent:
             await self.provisioner.abandon(stale.id)
+            used = agent.row
             # The row first: if the server dies before the sandbox is gone, the reconciler goes on.
             await agent.to_terminated()
             self.on_delete(stale.id)
+            if recycles and await self.recycling.take_deleted(agent, used):
+                log.info("instance %s: deleted, its sandbox is recycled", stale.id)
+                return
             sandbox_id = agent.row.sandbox_id
             try:
                 await self.agents.remove(sandbox_id)
@@ -179,13 +187,14 @@ class OrganizationReset:
         async def delete(instance: Instance) -> ChowderError | None:
             async with slots:
                 try:
-                    await self.lifecycle.delete(organization_id, instance.id)
+                    await self.lifecycle.delete(organization_id, instance.id, recycles=False)
                 except ChowderError as failure:
                     log.warning("instance %s: not removed yet: %s", instance.id, failure)
                     return failure
                 return None
 
         outcomes = await asyncio.gather(*map(delete, instances))
+        await self.lifecycle.recycling.discard_all(organization_id)
         snapshots = await self.snapshots.of_organization(organization_id)
         for snapshot in snapshots:
             await self.snapshots.remove(organization_id, snapshot.id)

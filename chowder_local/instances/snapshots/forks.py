@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.creation import InstanceCreation
     from chowder_local.instances.lifecycle.service import Lifecycle
     from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.instances.warm_pool.recycling import Recycling
     from chowder_local.store.conversation_histories import ConversationHistoryQueries
 
 
@@ -110,6 +111,7 @@ class Restores:
 
     snapshots: Snapshots
     creation: InstanceCreation
+    recycling: Recycling
     agents: Agents
     histories: ConversationHistoryQueries
     events: Events
@@ -124,7 +126,6 @@ class Restores:
     ) -> Instance:
         """The instance, `provisioning`, with the snapshot's state. Its egress setting stays.
 
-        It gets another sandbox id, so that nothing cached for the former one is used.
         It also gets the snapshot's `openclaw_version`. With `keeps_turns`, its machine is away: it
         is not drained, lost turns stay, for the agent to hear them again, and so does its clock.
         Raises SnapshotNotFound; VersionUnavailable, before any change; InstanceStateWrong if it is
@@ -145,23 +146,38 @@ class Restores:
                         await agent.drain()
                     await self.histories.forget_unsaved(former.id)
                 clock = former.clock if keeps_turns else snapshot.clock
-                restored = await self._replace_sandbox(agent, snapshot, version, clock)
+                restored, is_recycled = await self._replace_sandbox(
+                    agent, snapshot, version, clock, may_recycle=not keeps_turns
+                )
                 self.events.publish(
                     EventType.INSTANCE_RESTORED,
                     restored.organization_id,
                     restored.id,
                     snapshot_id=snapshot.id,
                 )
-                await self.agents.discard(former.sandbox_id)
+                if not is_recycled:
+                    await self.agents.discard(former.sandbox_id)
         return restored
 
     async def _replace_sandbox(
-        self, agent: Agent, snapshot: Snapshot, version: str, clock: AgentClock | None
-    ) -> Instance:
-        async def write(
+        self,
+        agent: Agent,
+        snapshot: Snapshot,
+        version: str,
+        clock: AgentClock | None,
+        *,
+        may_recycle: bool,
+    ) -> tuple[Instance, bool]:
+        """The instance in another sandbox, and whether its former one is made blank.
+
+        If no warm sandbox is ready, that is the other one.
+        """
+        former, is_recycled = agent.row, False
+
+        async def replace_sandbox(
             fingerprint: str | None, booting: Collection[SandboxId]
-        ) -> tuple[Instance, WarmSandbox | None]:
-            claimed = await agent.replace_sandbox(
+        ) -> WarmSandbox | None:
+            return await agent.replace_sandbox(
                 new_sandbox_id(),
                 fingerprint,
                 booting,
@@ -171,7 +187,20 @@ class Restores:
                 openclaw_version=version,
                 clock=clock,
             )
+
+        async def write(
+            fingerprint: str | None, booting: Collection[SandboxId]
+        ) -> tuple[Instance, WarmSandbox | None]:
+            nonlocal is_recycled
+            claimed = await replace_sandbox(fingerprint, ())
+            is_needed = claimed is None and fingerprint is not None
+            if may_recycle:
+                is_recycled = await self.recycling.take_restored(former, is_needed=is_needed)
+            if is_needed:
+                # Its own is blank sooner than another one has booted.
+                own = {former.sandbox_id} if is_recycled else booting
+                claimed = await replace_sandbox(fingerprint, own)
             return agent.row, claimed
 
         wanted = replace(agent.row, openclaw_version=version, clock=clock)
-        return await self.creation.claim_or_boot(wanted, write)
+        return await self.creation.claim_or_boot(wanted, write), is_recycled

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import SandboxId, WarmSandbox
     from chowder_local.instances.lifecycle.capacity import Capacity
     from chowder_local.instances.lifecycle.provisioner import Provisioner
+    from chowder_local.instances.warm_pool.recycling import Recycling
     from chowder_local.instances.warm_pool.sandboxes import Demand, WarmSandboxes
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
@@ -31,6 +32,8 @@ SETTLE_S = 4.0
 """A new agent gets its first message soon: a boot beside that would take it twice as long."""
 ENGINE_RETRY_S = 1.0
 """Between looks at an engine that is away: what was lost with it is made as soon as it is back."""
+USED_KEPT_S = 300.0
+"""For how long a sandbox that is blank again waits for an instance of its organization."""
 MAX_PAUSE_S = 300.0
 """Between attempts to make a warm sandbox, after repeated failures."""
 IDLE_PERCENT = 50.0
@@ -60,6 +63,7 @@ class WarmPool:
     boot_concurrency: int
     demand: Demand
     warm_sandboxes: WarmSandboxes
+    recycling: Recycling
     queries: WarmSandboxQueries
     provisioner: Provisioner
     capacity: Capacity
@@ -121,10 +125,16 @@ class WarmPool:
             self._is_new = False
             self.demand.add(sum(each.gateway_url is not None for each in found))
         fit = [each for each in found if await self._is_kept(each)]
-        for surplus in fit[self.size :]:
+        new = [each for each in fit if each.organization_id is None]
+        used = [each for each in fit if each.organization_id is not None]
+        late = [each for each in used if self.warm_sandboxes.age_s(each) > USED_KEPT_S]
+        for surplus in {*new[self.size :], *used[max(self.size, self.max_size) :], *late}:
             with _isolated(surplus):
-                await self.warm_sandboxes.discard(surplus)
-        wanted, count = await self._wanted(len(fit)), 0
+                if surplus.gateway_url is not None:
+                    await self.warm_sandboxes.discard(surplus)
+        with logging_errors("reading a blank home"):
+            await self.recycling.learn(new)
+        wanted, count = await self._wanted(len(new)), 0
         if self.provisioner.in_progress_count:
             return False
         while count < wanted and await self.capacity.make_room_for_warm_sandbox(len(fit), count):
@@ -144,10 +154,12 @@ class WarmPool:
 
     async def _is_kept(self, warm: WarmSandbox) -> bool:
         """Whether it is fit; discards it otherwise."""
-        # Only `adjust` makes warm sandboxes, and it waits for all of them: one without an address
-        # is what a crash has left.
+        # `adjust` waits for all that it makes: one without an address that nothing makes is what a
+        # crash has left.
         with _isolated(warm):
-            if await self.warm_sandboxes.is_fit(warm):
+            if self.warm_sandboxes.is_offered(warm.sandbox_id) or await self.warm_sandboxes.is_fit(
+                warm
+            ):
                 return True
             if await self.warm_sandboxes.discard(warm):
                 log.info("warm sandbox %s: discarded", warm.sandbox_id)

@@ -9,7 +9,10 @@ from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
+
+from cachetools import LRUCache
 
 from chowder_local.core.domain import SandboxId, SandboxSpec, SandboxState, WarmSandbox
 from chowder_local.core.errors import ChowderError
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chowder_local.accounts.organizations import Organizations
-    from chowder_local.core.domain import Instance
+    from chowder_local.core.domain import Instance, OrganizationId
     from chowder_local.instances.configuration.initial_config import SnapshotSource
     from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.instances.snapshots.service import Snapshots
@@ -36,6 +39,10 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.shortcuts import MayTake
     from chowder_local.openclaw.warmup import WarmUp
     from chowder_local.store.warm_sandboxes import WarmSandboxQueries
+
+    Make = Callable[[Callable[[], None]], Awaitable[str]]
+    """Makes a sandbox and returns its gateway's address; calls its argument once its container
+    runs and may be filled."""
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +54,7 @@ BURST = timedelta(seconds=30)
 KEPT = timedelta(hours=1)
 """For how long a burst is remembered."""
 KEPT_MAX = 1000
+CLAIMED_KEPT = 10_000
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -65,6 +73,8 @@ class WarmSandboxes:
         self._claimable: set[SandboxId] = set()
         self._reserving = asyncio.Lock()
         self._booting: dict[SandboxId, _BootProgress] = {}
+        self._made_as: LRUCache[SandboxId, str] = LRUCache(CLAIMED_KEPT)
+        """The fingerprints of those that instances have claimed."""
 
     @property
     def fingerprint(self) -> str:
@@ -93,6 +103,18 @@ class WarmSandboxes:
         async with self._reserving:
             yield frozenset(self._claimable)
 
+    def made_as(self, sandbox_id: SandboxId) -> str | None:
+        """The fingerprint of an instance's sandbox; None for one that was not a warm one."""
+        return self._made_as.get(sandbox_id)
+
+    def age_s(self, warm: WarmSandbox) -> float:
+        """Since when it has been one."""
+        return (self.clock() - warm.created_at).total_seconds()
+
+    def is_offered(self, sandbox_id: SandboxId) -> bool:
+        """Whether it is being made, and an instance could claim it meanwhile."""
+        return sandbox_id in self._claimable
+
     async def make(self) -> None:
         """Boots one and warms it up, unless an instance claims it during the boot.
 
@@ -101,10 +123,15 @@ class WarmSandboxes:
         sandbox_id = new_sandbox_id()
         # The row first: if the server dies meanwhile, it marks the sandbox as unclaimed.
         await self.queries.add(WarmSandbox(sandbox_id, self.fingerprint, self.clock()))
-        if (url := await self._boot(sandbox_id)) is None:
+        if (url := await self.offer(sandbox_id, partial(self._boot, sandbox_id))) is None:
             return
         model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
         await self.warm_up.warm(sandbox_id, self.agents.gateway_of(sandbox_id, url), model)
+        await self.agents.engine.promote(sandbox_id)
+        await self.put_by(sandbox_id, url)
+
+    async def put_by(self, sandbox_id: SandboxId, url: str) -> None:
+        """Freezes one that no instance has claimed until one does."""
         try:
             # The receiving program starts now, because its start would take a fifth of the time of
             # a fork.
@@ -112,22 +139,27 @@ class WarmSandboxes:
                 await self.state_transfers.prepare(sandbox_id)
         except ChowderError as problem:
             log.warning("warm sandbox %s: not prepared for forks: %s", sandbox_id, problem)
-        await self.agents.engine.promote(sandbox_id)
         await self.agents.engine.pause(sandbox_id)
         await self.queries.ready(sandbox_id, url)
         log.info("warm sandbox %s: ready", sandbox_id)
 
-    async def _boot(self, sandbox_id: SandboxId) -> str | None:
-        """The gateway's address; None if an instance has claimed the sandbox meanwhile."""
+    async def _boot(self, sandbox_id: SandboxId, container_started: Callable[[], None]) -> str:
+        files = {agent_config.CONFIG_FILE: self.agents.initial_configs.blank(sandbox_id)}
+        spec = SandboxSpec(sandbox_id, files, is_warm=True, egress=self.agents.egress.default)
+        sandbox = await self.agents.engine.boot(spec)
+        container_started()
+        return await self.agents.readiness.wait(sandbox)
+
+    async def offer(self, sandbox_id: SandboxId, make: Make) -> str | None:
+        """Makes one that instances may claim meanwhile, and returns the gateway's address.
+
+        None if an instance has claimed it. Raises the ChowderError of `make`.
+        """
         progress = self._booting[sandbox_id] = _BootProgress()
         self._claimable.add(sandbox_id)
         url, failure = None, None
         try:
-            files = {agent_config.CONFIG_FILE: self.agents.initial_configs.blank(sandbox_id)}
-            spec = SandboxSpec(sandbox_id, files, is_warm=True, egress=self.agents.egress.default)
-            sandbox = await self.agents.engine.boot(spec)
-            progress.container_started()
-            url = await self.agents.readiness.wait(sandbox)
+            url = await make(progress.container_started)
         except ChowderError as problem:
             failure = problem
         finally:
@@ -139,7 +171,7 @@ class WarmSandboxes:
         if is_claimed:
             # `turn_into` owns the sandbox from here.
             if failure is not None:
-                log.warning("warm sandbox %s: claimed, but not booted: %s", sandbox_id, failure)
+                log.warning("warm sandbox %s: claimed, but not made: %s", sandbox_id, failure)
             return None
         self._booting.pop(sandbox_id, None)
         if failure is not None:
@@ -154,6 +186,10 @@ class WarmSandboxes:
             return (await self.agents.engine.inspect(warm.sandbox_id)).state is SandboxState.PAUSED
         except NodeUnreachable:
             return False
+
+    async def is_one_for(self, organization_id: OrganizationId) -> bool:
+        """Whether there is one for an organization alone, or soon will be."""
+        return any(each.organization_id == organization_id for each in await self.queries.all())
 
     async def discard(self, warm: WarmSandbox) -> bool:
         """Destroys a warm sandbox; False if an instance has claimed it before."""
@@ -177,7 +213,9 @@ class WarmSandboxes:
         Raises ChowderError.
         """
         try:
-            return await self._turn_into(instance, warm, homes)
+            url = await self._turn_into(instance, warm, homes)
+            self._made_as[warm.sandbox_id] = warm.fingerprint
+            return url
         finally:
             await self.state_transfers.forget(warm.sandbox_id)
 
@@ -299,7 +337,8 @@ class WarmSandboxMatcher:
             return None
         if instance.has_home and not await self.warm_sandboxes.allows(STATE_TRANSFER):
             return None
-        self.demand.add()
+        if not await self.warm_sandboxes.is_one_for(organization_id):
+            self.demand.add()
         return self.warm_sandboxes.fingerprint
 
 

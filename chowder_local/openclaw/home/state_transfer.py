@@ -14,7 +14,7 @@ from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.openclaw.sandbox_exec import command, last_stderr_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.openclaw.sandbox_exec import Process, Unpacker
@@ -36,7 +36,7 @@ class _Program:
 
 @dataclass(frozen=True)
 class StateTransfer:
-    """The transfer of an archive into a sandbox: `unpack`, `check`, `apply`, `sync`.
+    """The transfer of an archive into a sandbox: `unpack`, `check`, `apply` or `clear`, `sync`.
 
     The methods raise EngineUnavailable, SandboxMissing, and GatewayUnavailable if the state needs a
     start of the gateway or the transfer fails; the sandbox must be replaced then.
@@ -59,6 +59,10 @@ class StateTransfer:
         """Waits until the applied state survives a power cut."""
         _ensure_done(await _ask(self.process, "sync"))
 
+    async def clear(self) -> None:
+        """Makes the state that of the archive, which is a new agent's, and leaves nothing else."""
+        _ensure_done(await _ask(self.process, "clear"))
+
     async def apply(self) -> None:
         """Applies the state to the agent, whose gateway runs and has created its databases."""
         _ensure_done(await _ask(self.process, "apply"))
@@ -70,9 +74,10 @@ class StateTransfers:
     A context manager: leaving the block ends the waiting programs.
     """
 
-    def __init__(self, engine: Unpacker, home: str) -> None:
+    def __init__(self, engine: Unpacker, home: str, temporary: Sequence[str] = ()) -> None:
+        """`temporary` are the other folders in which agents may write, which `clear` empties."""
         self._engine = engine
-        self._command = (*command("transfer_state.py"), home)
+        self._command = (*command("transfer_state.py"), home, *temporary)
         self._waiting: dict[SandboxId, _Program] = {}
 
     async def __aenter__(self) -> Self:

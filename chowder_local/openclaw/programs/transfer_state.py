@@ -1,15 +1,18 @@
 """Replaces a running agent's conversations and files by those of another home.
 
-Runs in the sandbox as the agent's user, with its home as argument. Each input line is answered by a
+Runs in the sandbox as the agent's user, with its home as argument, and then the other folders in
+which the agent may write. Each input line is answered by a
 line of JSON: `ready`; `stage` returns the folder into which the other home must be unpacked;
 `check` may come while the gateway still starts; `apply` replaces the state. State that the gateway
 reads only when it starts is not applied: the answer is `done: false`, and nothing has changed.
-`sync` answers once the state is on the disk.
+`sync` answers once the state is on the disk. `clear` replaces the state by that of a new agent, and
+leaves nothing of the former one on the disk.
 """
 
 from __future__ import annotations
 
 import ctypes
+import glob
 import json
 import os
 import shutil
@@ -22,10 +25,12 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
 AGENT = "agents/main/agent/openclaw-agent.sqlite"
 STATE = "state/openclaw.sqlite"
+INDEXING = f"{AGENT}.reindex-lock.sqlite"
+"""Locked by OpenClaw while it reads files and conversations, and writes its index of them."""
 BLANK = "/opt/openclaw/blank.sqlite"
 """The image's copy of a new agent's state database."""
 BUSY_TIMEOUT_S = 20.0
@@ -120,6 +125,9 @@ OF_THE_SANDBOX = {
 }
 """Tables that stay as they are in the sandbox."""
 
+LOGS = ("audit_events", "diagnostic_events", "operator_approvals", "skill_usage")
+"""Of these tables, those that tell what an agent did."""
+
 OF_LATER_RELEASES = {"exec_approvals_config", "operator_approvals"}
 """Of these tables, those that OpenClaw need not have."""
 
@@ -142,6 +150,12 @@ LOCKS = {("memory-core", "short-term-locks")}
 """Where processes note that they hold a lock. An ended one has none, even if its row is there: the
 index of memories is written some five seconds after a message, and an agent may leave then."""
 
+KEPT = {"openclaw.json", "chowder-ca.pem", "chowder-clock", "tmp"}
+"""What belongs to the sandbox in an agent's state folder."""
+
+CONFINED_MARK = "/tmp/confined"  # noqa: S108 - in the sandbox
+CHECKPOINT_ATTEMPTS = 20
+
 
 class Unfit(Exception):
     """The state can be applied only by a start of the gateway."""
@@ -150,8 +164,9 @@ class Unfit(Exception):
 class Agent:
     """An agent whose gateway keeps running while its state is replaced."""
 
-    def __init__(self, home: str) -> None:
+    def __init__(self, home: str, temporary: Sequence[str] = ()) -> None:
         self.home = home
+        self.temporary = temporary
         self.state = os.path.join(home, ".openclaw")
         # On the same volume, so that files can be renamed into place.
         parent = os.path.join(self.state, "tmp")
@@ -214,6 +229,55 @@ class Agent:
             copy_state(self.databases[STATE])
         self.take_files()
 
+    def clear(self) -> None:
+        """Replaces the agent's state by the staged home, that of a new agent, and nothing else.
+
+        Raises Unfit if the gateway may have state in memory that is not replaced.
+        """
+        check_names(self.state)
+        self.open(CREATE_TIMEOUT_S)
+        state = self.databases[STATE]
+        if not self.attach_state(state):
+            raise Unfit("the new home has no database")
+        check_rows(state, "main", "theirs", "FALSE")
+        with closing(connect(os.path.join(self.state, INDEXING))) as indexing:
+            # What has been read of the former home is written before it is cleared.
+            indexing.execute("BEGIN EXCLUSIVE")
+            with closing(connect(os.path.join(self.new, AGENT))) as theirs:
+                check_version(self.databases[AGENT], theirs)
+                theirs.backup(self.databases[AGENT])
+            copy_state(state, LOGS)
+            state.execute("DETACH theirs")
+            for database in self.databases.values():
+                wipe(database)
+            self.clear_files()
+            self.take_files()
+        for name in os.listdir(self.folder):
+            # The gateway may still write where it had a folder open.
+            shutil.rmtree(os.path.join(self.folder, name), ignore_errors=True)
+
+    def clear_files(self) -> None:
+        """Removes all files of the home but the databases, and what the gateway holds open."""
+        for name in set(os.listdir(self.home)) - {".openclaw"}:
+            self.put_aside(os.path.join(self.home, name))
+        shared = {os.path.dirname(each) for each in (AGENT, STATE)}
+        above = {each.partition("/")[0] for each in shared}
+        for name in set(os.listdir(self.state)) - above - KEPT:
+            self.put_aside(os.path.join(self.state, name))
+        databases = [os.path.join(self.state, each) for each in (AGENT, STATE)]
+        kept = {f"{each}{suffix}" for each in databases for suffix in ("", "-wal", "-shm")}
+        kept |= {CONFINED_MARK, *open_files()}
+        for folder in (
+            *(os.path.join(self.state, each) for each in {*above, "tmp"}),
+            *self.temporary,
+        ):
+            for parent, folders, names in os.walk(folder):
+                if parent == self.folder:
+                    folders.clear()
+                    continue
+                for path in {os.path.join(parent, each) for each in names} - kept:
+                    os.unlink(path)
+
     def sync(self) -> None:
         """Waits until the home's file system is on the disk."""
         folder = os.open(self.home, os.O_RDONLY)
@@ -224,12 +288,7 @@ class Agent:
             os.close(folder)
 
     def check_files(self) -> None:
-        names = AT_START & set(os.listdir(self.new))
-        # OpenClaw 2026.8 gives each agent an empty folder of worktrees.
-        if found := sorted(each for each in names if not is_empty(os.path.join(self.new, each))):
-            raise Unfit(f"it has {found[0]}")
-        if set(os.listdir(os.path.join(self.new, "agents"))) != {"main"}:
-            raise Unfit("it has more than one agent")
+        check_names(self.new)
         self.of_its_release()
 
     def of_its_release(self) -> str:
@@ -250,7 +309,7 @@ class Agent:
             return False
         database.execute("ATTACH ? AS theirs", (path,))
         check_version(database, database, "theirs")
-        check_state(database)
+        check_rows(database, "theirs", "main", OF_CHANNELS)
         return True
 
     def take_files(self) -> None:
@@ -315,37 +374,69 @@ def release(database: sqlite3.Connection) -> Any:
     ).fetchone()
 
 
-def check_state(database: sqlite3.Connection) -> None:
-    tables = database.execute(
-        "SELECT name FROM theirs.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-    )
+def check_names(state: str) -> None:
+    """Raises Unfit if a state folder has what OpenClaw reads only when it starts."""
+    names = AT_START & set(os.listdir(state))
+    # OpenClaw 2026.8 gives each agent an empty folder of worktrees.
+    if found := sorted(each for each in names if not is_empty(os.path.join(state, each))):
+        raise Unfit(f"it has {found[0]}")
+    if set(os.listdir(os.path.join(state, "agents"))) != {"main"}:
+        raise Unfit("it has more than one agent")
+
+
+def check_rows(database: sqlite3.Connection, checked: str, other: str, read_late: str) -> None:
+    """Raises Unfit if a state database has rows that the other lacks and a gateway keeps in memory.
+
+    `read_late` selects the rows of plugins that it does not keep.
+    """
+    tables = database.execute(f"SELECT name FROM {checked}.sqlite_master WHERE type = 'table'")  # noqa: S608 - ours
     for (table,) in tables.fetchall():
-        if table in OF_THE_SANDBOX or table in COPIED:
+        if table in OF_THE_SANDBOX or table in COPIED or table.startswith("sqlite_"):
             continue
         if table in NAMED:
             columns = ", ".join(NAMED[table])
-            which = f"NOT {OF_CHANNELS}" if table == PLUGIN_STATE else "TRUE"
-            theirs, ours = (
+            which = f"NOT ({read_late})" if table == PLUGIN_STATE else "TRUE"
+            rows, others = (
                 set(database.execute(f"SELECT {columns} FROM {name}.{table} WHERE {which}"))  # noqa: S608 - our constants
-                for name in ("theirs", "main")
+                for name in (checked, other)
             )
-            if own := {row for row in theirs - ours - DECLARED if row[:2] not in LOCKS}:
+            if own := {row for row in rows - others - DECLARED if row[:2] not in LOCKS}:
                 names = ", ".join(sorted({str(name)[:40] for name, *_ in own})[:3])
                 raise Unfit(f"it has {table} of its own: {names}")
-        elif database.execute(f'SELECT 1 FROM theirs."{table}" LIMIT 1').fetchone():  # noqa: S608 - a table's own name
+        elif database.execute(f'SELECT 1 FROM {checked}."{table}" LIMIT 1').fetchone():  # noqa: S608 - a table's own name
             raise Unfit(f"it has {table}")
 
 
-def copy_state(database: sqlite3.Connection) -> None:
+def copy_state(database: sqlite3.Connection, emptied: tuple[str, ...] = ()) -> None:
+    """Replaces the rows that the gateway reads on demand, and removes those of other tables."""
     database.execute("BEGIN IMMEDIATE")
     for table in (*COPIED, PLUGIN_STATE):
-        query = "SELECT 1 FROM theirs.sqlite_master WHERE type = 'table' AND name = ?"
-        if database.execute(query, (table,)).fetchone():
+        if has_table(database, "theirs", table):
             which = OF_CHANNELS if table == PLUGIN_STATE else "TRUE"
             database.execute(f"DELETE FROM main.{table} WHERE {which}")  # noqa: S608 - ours
             rows = f"SELECT * FROM theirs.{table} WHERE {which}"  # noqa: S608 - ours
             database.execute(f"INSERT INTO main.{table} {rows}")
+    for table in emptied:
+        if has_table(database, "main", table):
+            database.execute(f"DELETE FROM main.{table}")  # noqa: S608 - ours
     database.execute("COMMIT")
+
+
+def has_table(database: sqlite3.Connection, name: str, table: str) -> bool:
+    query = f"SELECT 1 FROM {name}.sqlite_master WHERE type = 'table' AND name = ?"  # noqa: S608 - ours
+    return database.execute(query, (table,)).fetchone() is not None
+
+
+def wipe(database: sqlite3.Connection) -> None:
+    """Removes what deleted rows have left in a database's pages and in its log."""
+    database.execute("VACUUM")
+    for _ in range(CHECKPOINT_ATTEMPTS):
+        is_blocked, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if not is_blocked:
+            return
+        # A reader of the gateway's is in the way, and gives no sign when it ends.
+        time.sleep(0.1)
+    raise Unfit("the gateway reads its database")
 
 
 def is_folder(path: str) -> bool:
@@ -357,6 +448,15 @@ def is_folder(path: str) -> bool:
 
 def is_empty(path: str) -> bool:
     return is_folder(path) and not os.listdir(path)
+
+
+def open_files() -> Iterator[str]:
+    """The paths that the agent's programs hold open."""
+    for folder in glob.iglob("/proc/[0-9]*/fd"):
+        with suppress(OSError):
+            for each in os.scandir(folder):
+                with suppress(OSError):
+                    yield os.readlink(each)
 
 
 def sync(path: str) -> None:
@@ -375,19 +475,21 @@ def outcome_of(action: Callable[[], None]) -> dict[str, Any]:
     return {"done": True}
 
 
-def serve(home: str, requests: TextIO, answers: TextIO) -> None:
+def serve(home: str, requests: TextIO, answers: TextIO, temporary: Sequence[str] = ()) -> None:
     """Answers requests until the input ends."""
     agent = None
     try:
         for line in requests:
             answer: dict[str, Any] = {}
             if line == "stage\n" and agent is None:
-                agent = Agent(home)
+                agent = Agent(home, temporary)
                 answer["staged"] = agent.staged
             elif line == "check\n" and agent is not None:
                 answer = outcome_of(agent.check)
             elif line == "apply\n" and agent is not None:
                 answer = outcome_of(agent.apply)
+            elif line == "clear\n" and agent is not None:
+                answer = outcome_of(agent.clear)
             elif line == "sync\n" and agent is not None:
                 answer = outcome_of(agent.sync)
             print(json.dumps(answer), file=answers, flush=True)
@@ -401,4 +503,4 @@ def serve(home: str, requests: TextIO, answers: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.stdin, sys.stdout)
+    serve(sys.argv[1], sys.stdin, sys.stdout, sys.argv[2:])

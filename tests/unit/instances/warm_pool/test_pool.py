@@ -340,7 +340,7 @@ async def test_a_sandbox_whose_boot_fails_after_the_claim_is_booted_again(
     assert world.engine.made("boot") == 2
     # The pool does not count it as its failure.
     assert world.pool.problem is None
-    assert "claimed, but not booted: The sandbox ended with exit code" in caplog.text
+    assert "claimed, but not made: The sandbox ended with exit code" in caplog.text
 
 
 async def test_deleting_the_claimer_of_a_booting_sandbox_leaves_nothing(world: World) -> None:

@@ -7,6 +7,7 @@ import json
 import sys
 import tarfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -328,3 +329,66 @@ def test_a_database_of_another_release_needs_a_start(
     if not is_spoken_with:
         without(original / "agents/main/agent")
     assert "another version" in checked(warm_sandbox, archive_of(original))["reason"]
+
+
+def cleared(used: Path, blank: Path, temporary: Path) -> dict[str, Any]:
+    with closing(program.Agent(str(used.parent), [str(temporary)])) as agent:
+        unpack(agent.staged, [archive_of(blank)])
+        return program.outcome_of(agent.clear)
+
+
+def test_nothing_of_a_cleared_home_is_left_on_the_disk(
+    original: Path, warm_sandbox: Path, tmp_path: Path
+) -> None:
+    secret = b"the color is teal"
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    places = [
+        original.parent / ".cache/note",
+        original / "note",
+        original / "openclaw.json.bak",
+        original / "tmp/note",
+        original / "agents/main/agent/note",
+        original / "workspace/memory/note.md",
+        temporary / "note",
+    ]
+    for path in places:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(secret)
+    with connect(original / STATE) as database, connect(original / CONVERSATIONS) as live:
+        database.execute("INSERT INTO operator_approvals VALUES (?, 'once')", (secret.decode(),))
+        database.execute("INSERT INTO exec_approvals_config VALUES (?, '{}')", (secret.decode(),))
+        # Deleted rows stay in free pages, and in the log, until something is written over them.
+        live.executemany("INSERT INTO transcript_events VALUES (?)", [(secret.decode(),)] * 1000)
+        live.execute("DELETE FROM transcript_events WHERE rowid % 2")
+        assert cleared(original, warm_sandbox, temporary) == {"done": True}
+        assert live.execute("SELECT * FROM transcript_events").fetchall() == [("warm-up",)]
+        files = [each for each in (tmp_path / "original").rglob("*") if each.is_file()]
+        assert [each for each in files if secret in each.read_bytes()] == []
+    assert (original / "workspace/AGENTS.md").exists()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_home_of_which_a_gateway_keeps_something_in_memory_is_not_cleared(
+    original: Path, warm_sandbox: Path, tmp_path: Path
+) -> None:
+    with connect(original / STATE) as database:
+        database.execute("INSERT INTO task_runs VALUES ('task-1')")
+    answer = cleared(original, warm_sandbox, tmp_path / "none")
+    assert answer == {"done": False, "reason": "it has task_runs"}
+    assert "teal" in first_column(original)
+
+
+def test_a_home_is_cleared_once_openclaw_has_written_its_index(
+    original: Path, warm_sandbox: Path, tmp_path: Path
+) -> None:
+    with connect(original / program.INDEXING) as indexing:
+        indexing.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as beside:
+            clearing = beside.submit(cleared, original, warm_sandbox, tmp_path / "none")
+            with connect(original / CONVERSATIONS) as live:
+                live.execute("INSERT INTO transcript_events VALUES ('late')")
+                assert not clearing.done()
+                indexing.execute("COMMIT")
+                assert clearing.result(timeout=20) == {"done": True}
+                assert live.execute("SELECT * FROM transcript_events").fetchall() == [("warm-up",)]

@@ -1,0 +1,180 @@
+"""Used sandboxes of real OpenClaw: who gets one next finds nothing of who had it before."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.api import Api
+from tests.e2e.containers import config_of, container_of, containers, inside
+from tests.e2e.copies import copied, local
+from tests.e2e.serving import ServerProcess
+from tests.e2e.waiting import eventually
+from tests.e2e.warm_sandboxes import warm_sandbox_of
+from tests.e2e.whole_life import served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import docker
+    from docker.models.containers import Container
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.long]
+
+SETTINGS = {"CHOWDER_WARM_POOL_SIZE": "1"}
+PLACES = (
+    "/data/note",
+    "/data/.cache/note",
+    "/data/.openclaw/note",
+    "/data/.openclaw/openclaw.json.bak.7",
+    "/data/.openclaw/tmp/note",
+    "/data/.openclaw/agents/main/agent/note",
+    "/data/.openclaw/state/openclaw-quarantine.sqlite",
+    "/data/.openclaw/workspace/skills/note/SKILL.md",
+    "/data/.openclaw/workspace/MEMORY.md",
+    "/data/.openclaw/workspace/memory/2026-01-01.md",
+    "/tmp/note",
+    "/tmp/openclaw/note.log",
+    "/dev/shm/note",
+)
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory,
+    engine: docker.DockerClient,
+    request: pytest.FixtureRequest,
+) -> Iterator[ServerProcess]:
+    server = ServerProcess(tmp_path_factory.mktemp("reuse") / "data", SETTINGS)
+    with served(server, engine, request.config):
+        yield server
+
+
+@pytest.fixture
+def api(server: ServerProcess) -> Iterator[Api]:
+    with Api(server.base_url, server.key) as api:
+        answer = local(api, "PATCH", "organization", json={"reuses_sandboxes": True})
+        assert answer.json() == {"reuses_sandboxes": True}
+        yield api
+
+
+def created(api: Api, **fields: object) -> str:
+    instance_id = api.created("reused", **fields)
+    api.until(instance_id, "running")
+    return instance_id
+
+
+def call(api: Api, instance_id: str, tool: str, arguments: str, **more: str) -> str:
+    return api.say(instance_id, f"call {tool} {arguments}", **more)
+
+
+def is_frozen(container: Container) -> bool:
+    container.reload()
+    return container.status == "paused"
+
+
+def found_in(container: Container, secret: str) -> str:
+    """Where a text is in the files of a sandbox, also in what databases have freed."""
+    code, found = inside(container, f"grep -rlaF {secret} /data /tmp /dev/shm")
+    assert code in {0, 1}, found
+    return found
+
+
+# OpenClaw boots twice, as warm sandboxes: one is used, and one shows that it could be had.
+def test_nothing_of_a_deleted_agent_is_left_in_the_sandbox_that_the_next_one_gets(
+    server: ServerProcess, api: Api, engine: docker.DockerClient
+) -> None:
+    secret = f"secret-{uuid.uuid4().hex}"
+    warm = warm_sandbox_of(server, engine)
+    former = created(api, openclaw_config={"messages.responsePrefix": secret})
+    container = container_of(engine, api, former)
+    assert container.id == warm.id
+    api.say(former, f"Remember {secret}.")
+    api.say(former, f"Remember {secret} here, too.", session=f"way {secret}")
+    call(api, former, "exec", f'{{"command": "echo {secret}"}}')
+    for place in PLACES:
+        code, said = inside(container, f"mkdir -p $(dirname {place}) && echo {secret} > {place}")
+        assert code == 0, said
+    assert found_in(container, secret).count("\n") > len(PLACES)
+    log = f"instances/{former}/logs"
+    began = local(api, "GET", log).text
+
+    api.delete(f"instances/{former}")
+    eventually(lambda: is_frozen(container), "the sandbox is blank again")
+    following = created(api)
+    assert container_of(engine, api, following).id == warm.id
+    assert found_in(container, secret) == ""
+    assert secret not in str(config_of(container))
+    assert secret not in str(container.top())
+    listed = local(api, "GET", f"instances/{following}/sessions").json()["sessions"]
+    assert [each["messages"] for each in listed] == [0]
+    assert api.say(following, "Hello.") == '[offline] Turn 1. You said: "Hello."'
+    for tool, arguments in (("process", '{"action": "list"}'), ("sessions_list", "{}")):
+        answer = call(api, following, tool, arguments)
+        assert tool in answer
+        assert secret not in answer
+    assert call(api, following, "exec", '{"command": "env; echo done"}').count(secret) == 0
+    assert began
+    assert secret not in local(api, "GET", f"instances/{following}/logs").text
+    assert began.splitlines()[0] not in local(api, "GET", f"instances/{following}/logs").text
+    # What the gateway does seconds after a message is over, too.
+    eventually(lambda: found_in(container, "Hello.") != "", "the new conversation is stored")
+    assert found_in(container, secret) == ""
+    api.delete(f"instances/{following}")
+
+
+def test_forks_in_a_row_need_no_boot_each(
+    server: ServerProcess, api: Api, engine: docker.DockerClient
+) -> None:
+    warm_sandbox_of(server, engine)
+    original = created(api)
+    warm_sandbox_of(server, engine)
+    api.say(original, "The first sentence.")
+    used = set()
+    for name in ("one", "two", "three", "four"):
+        fork = copied(api, f"instances/{original}/fork", json={"name": name})
+        used.add(container_of(engine, api, fork).id)
+        assert "The first sentence." in api.say(fork, f"I am {name}.")
+        api.delete(f"instances/{fork}")
+    # The next one may have begun before the former one was blank.
+    assert len(used) <= 2
+    assert "Turn 2." in api.say(original, "And you?")
+    api.delete(f"instances/{original}")
+
+
+def test_a_restore_takes_the_agents_own_sandbox_if_no_other_is_ready(
+    server: ServerProcess, api: Api, engine: docker.DockerClient
+) -> None:
+    local(api, "PATCH", "organization", json={"reuses_sandboxes": False})
+    warm_sandbox_of(server, engine)
+    instance_id = created(api)
+    container = container_of(engine, api, instance_id)
+    api.say(instance_id, "Before.")
+    snapshot = local(api, "POST", f"instances/{instance_id}/snapshots", json={}).json()
+    api.say(instance_id, "After.")
+    # The other one is taken by then, or still boots.
+    other = created(api)
+    copied(api, f"instances/{instance_id}/restore", json={"snapshot_id": snapshot["id"]})
+    assert 'You said: "Now?" Before that: "Before."' in api.say(instance_id, "Now?")
+    assert container_of(engine, api, instance_id).id == container.id
+    for each in (instance_id, other):
+        api.delete(f"instances/{each}")
+
+
+def test_a_sandbox_in_which_a_program_of_the_agents_still_runs_is_not_used_again(
+    server: ServerProcess, api: Api, engine: docker.DockerClient
+) -> None:
+    warm_sandbox_of(server, engine)
+    former = created(api)
+    container = container_of(engine, api, former)
+    code, said = inside(container, "nohup sleep 1000 > /dev/null 2>&1 &")
+    assert code == 0, said
+    api.delete(f"instances/{former}")
+    known = {each.id for each in containers(engine, server.store_id)}
+    eventually(
+        lambda: container.id not in {each.id for each in containers(engine, server.store_id)},
+        "the sandbox is destroyed",
+    )
+    assert container.id in known
