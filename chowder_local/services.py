@@ -305,10 +305,13 @@ class Services:
             clock=self.clock,
         )
         self.residency = Residency(agents=self.agents, group=self.tasks, clock=self.clock)
+        self.waiting_control = Control(
+            self.exec, self.secret_box.gateway_token, self.residency.wait_out_suspension
+        )
         self.approvals = Approvals(
             residency=self.residency,
             engine=self.engine,
-            gateway_of=self.gateway_of,
+            gateway_of=self.waiting_gateway_of,
             gateway_events=self.gateway_events,
             events=self.events,
         )
@@ -437,7 +440,7 @@ class Services:
             vision_models=self.vision_models,
         )
         self.config_editing = ConfigEditing(
-            self.reconfiguration, self.config_validator, self.gateway_of
+            self.reconfiguration, self.config_validator, self.waiting_gateway_of
         )
         self.clocks = Clocks(
             agents=self.agents,
@@ -539,8 +542,8 @@ class Services:
         )
         self.jobs = Jobs(
             residency=self.residency,
-            gateway_of=self.gateway_of,
-            control=self.control,
+            gateway_of=self.waiting_gateway_of,
+            control=self.waiting_control,
             models=model_resolver,
             session_names=self.session_names,
             call_log=self.call_log,
@@ -555,7 +558,7 @@ class Services:
                 keeps_turns=lambda: bool(self.settings.snapshot_interval_s and self.engine.nodes()),
                 queries=self.histories,
                 watch=self.session_watch,
-                rewinding=Rewinding(self.transcripts, self.control),
+                rewinding=Rewinding(self.transcripts, self.waiting_control),
                 traces=self.traces,
                 clock=self.clock,
             ),
@@ -564,15 +567,15 @@ class Services:
                 self.engine, self.healing, self.model_failures, self._allows_in
             ),
             residency=self.residency,
-            gateway_of=self.gateway_of,
+            gateway_of=self.waiting_gateway_of,
             shutdown=self.shutdown,
         )
         self.unasked_turns = UnaskedTurns(
             traces=self.traces,
             instances=self.instances,
             residency=self.residency,
-            gateway_of=self.gateway_of,
-            control=self.control,
+            gateway_of=self.waiting_gateway_of,
+            control=self.waiting_control,
             messages=self.messages,
             group=self.tasks,
         )
@@ -581,8 +584,8 @@ class Services:
             instances=self.instances,
             traces=self.traces,
             unasked_turns=self.unasked_turns,
-            gateway_of=self.gateway_of,
-            control=self.control,
+            gateway_of=self.waiting_gateway_of,
+            control=self.waiting_control,
             events=self.events,
             shutdown=self.shutdown,
             group=self.tasks,
@@ -590,7 +593,7 @@ class Services:
         )
         self.traces.on_work = self.activities.watch
         self.session_control = SessionControl(
-            control=self.control,
+            control=self.waiting_control,
             activities=self.activities,
             on_delete=self.conversations.forget_session,
             session_queries=self.sessions,
@@ -609,7 +612,7 @@ class Services:
         self.hooks = Hooks(
             residency=self.residency,
             unasked_turns=self.unasked_turns,
-            gateway_of=self.gateway_of,
+            gateway_of=self.waiting_gateway_of,
             secret_box=self.secret_box,
         )
         self.idempotency = IdempotentMessages(self.idempotent_answers, self.clock)
@@ -634,7 +637,7 @@ class Services:
         )
         self.channels = Channels(
             self.exec,
-            self.gateway_of,
+            self.waiting_gateway_of,
             self.tasks,
             state_dir=self.state_dir,
             files=self.files,
@@ -642,7 +645,7 @@ class Services:
             is_offline=self.settings.messengers == "offline",
             connect_timeout_s=self.channel_connect_timeout_s,
         )
-        self.skills = Skills(self.control, self.exec, self.gateway_of)
+        self.skills = Skills(self.waiting_control, self.exec, self.waiting_gateway_of)
 
     def _compose_reports(self) -> None:
         self.health = Health(
@@ -668,6 +671,12 @@ class Services:
         )
         refused_sizes = partial(take_refused_sizes, self.files, sandbox_id)
         return Gateway(self.gateways, url, token, lock, refused_sizes)
+
+    def waiting_gateway_of(self, sandbox_id: SandboxId, url: str | None) -> Gateway:
+        """As `gateway_of`, for calls that do not hold the agent: they wait for copies of it."""
+        gateway = self.gateway_of(sandbox_id, url)
+        gateway.when_resumed = partial(self.residency.wait_out_suspension, sandbox_id)
+        return gateway
 
     async def _call_messenger_webhook(self, instance: Instance, webhook: Webhook) -> int:
         async with self.residency.using(instance) as instance:

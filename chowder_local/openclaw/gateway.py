@@ -37,6 +37,7 @@ from chowder_local.openclaw.responses.response_normalizer import (
     check_response,
 )
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
+from chowder_local.openclaw.suspensions import call_when_resumed, is_suspended
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import AgentClock, SandboxId
     from chowder_local.openclaw.files import Files
+    from chowder_local.openclaw.suspensions import WhenResumed
     from chowder_local.upstream.forward import UpstreamAnswer
 
     PatchOf = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
@@ -99,7 +101,6 @@ _LATE_REMEDY = (
     "Send the message again. If that fails too, stop and start the agent, and read its log"
 )
 _UNANSWERED = (UpstreamFailed, StreamBroken, TimeoutError)
-_SUSPENDED = "unavailable during gateway suspension"
 _RESTARTING = "unavailable during gateway restart"
 SEARCHED_CHARACTERS = 4_000
 """The part of a gateway's refusal that is searched: an agent may write it, as long as it likes."""
@@ -149,7 +150,9 @@ class Gateway:
 
     `config_lock` serializes changes of the configuration, because OpenClaw's own check for
     conflicting changes misses simultaneous ones. `refused_sizes` is `take_refused_sizes` of the
-    sandbox. Raises GatewayUnavailable if `url` is None.
+    sandbox. `when_resumed` waits, until a moment on the monotonic clock, for the end of a
+    suspension; the gateways of code that holds the agent have none. Raises GatewayUnavailable if
+    `url` is None.
     """
 
     def __init__(
@@ -167,6 +170,7 @@ class Gateway:
         self._headers = {"Authorization": f"Bearer {token}"}
         self._config_lock = config_lock or asyncio.Lock()
         self._refused_sizes = refused_sizes
+        self.when_resumed: WhenResumed | None = None
 
     async def is_started(self) -> bool:
         """Whether turns are taken. `/readyz` does not tell that: it fails if one channel does."""
@@ -232,26 +236,32 @@ class Gateway:
             raise GatewayUnavailable(_reason(failure)) from failure
 
     async def call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A control call's payload, after a restart if one is under way.
+        """A control call's payload, after a restart or a suspension if one is under way.
 
-        Raises RpcRefused if refused, else GatewayUnavailable.
+        Raises RpcRefused if refused, else GatewayUnavailable, and what `when_resumed` raises.
         """
         began_s = time.monotonic()
         try:
-            return untrusted_json.object_of(await self._call(method, params))
+            return untrusted_json.object_of(await self._call_when_resumed(method, params))
         except GatewayUnavailable as unavailable:
             # OpenClaw puts off restarts until a turn has ended, and refuses all calls in one.
             if not str(unavailable).endswith(_RESTARTING):
                 raise
         await self.wait_for_restart(began_s)
-        return untrusted_json.object_of(await self._call(method, params))
+        return untrusted_json.object_of(await self._call_when_resumed(method, params))
 
     async def call_as_client(self, method: str, params: Mapping[str, Any]) -> Any:
         """The payload of a call that OpenClaw takes from its own clients only.
 
         Raises SandboxTooOld if the sandbox has no such client, else as `call`.
         """
-        return await self._call(method, params, CONTROL_PATH)
+        return await self._call_when_resumed(method, params, CONTROL_PATH)
+
+    async def _call_when_resumed(
+        self, method: str, params: Mapping[str, Any], path: str = RPC_PATH
+    ) -> Any:
+        call = partial(self._call, method, params, path)
+        return await call_when_resumed(call, self.when_resumed)
 
     async def _call(self, method: str, params: Mapping[str, Any], path: str = RPC_PATH) -> Any:
         request = json.dumps({"method": method, "params": params}).encode()
@@ -271,8 +281,8 @@ class Gateway:
         error = untrusted_json.object_of(body.get("error"))
         message = untrusted_json.message_of(error.get("message")) or f"HTTP {status} without words"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            is_suspended = message.endswith(_SUSPENDED)
-            raise (GatewaySuspended if is_suspended else GatewayUnavailable)(f"{method}: {message}")
+            kind = GatewaySuspended if is_suspended(message) else GatewayUnavailable
+            raise kind(f"{method}: {message}")
         raise RpcRefused(message, _problems(error))
 
     async def patch_config(self, patch: Mapping[str, Any]) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from importlib import resources
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import GATEWAY_PORT
-from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.core.errors.agents import GatewaySuspended, GatewayUnavailable, RpcRefused
+from chowder_local.openclaw.suspensions import call_when_resumed, is_suspended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from chowder_local.core.domain import SandboxId
@@ -157,12 +159,19 @@ class Control:
     """Calls gateways from inside their sandboxes; a call takes 0.1–0.3 s.
 
     OpenClaw's command line takes seconds, and a call from outside the sandbox needs a device that
-    was paired by hand.
+    was paired by hand. `when_resumed` waits for the end of a suspension of a sandbox's gateway;
+    code that holds the agent has none.
     """
 
-    def __init__(self, processes: Processes, token_of: Callable[[SandboxId], str]) -> None:
+    def __init__(
+        self,
+        processes: Processes,
+        token_of: Callable[[SandboxId], str],
+        when_resumed: Callable[[SandboxId, float], Awaitable[None]] | None = None,
+    ) -> None:
         self._program = Program(processes, "call.mjs")
         self._token_of = token_of
+        self._when_resumed = when_resumed
 
     async def call(
         self,
@@ -175,8 +184,18 @@ class Control:
         """The call's payload.
 
         Raises RpcRefused with the gateway's message if it refuses the call, GatewayUnavailable if
-        it does not answer in `timeout_s`, EngineUnavailable, SandboxMissing, SandboxPaused.
+        it does not answer in `timeout_s`, EngineUnavailable, SandboxMissing, SandboxPaused, and
+        what `when_resumed` raises.
         """
+        when_resumed = None
+        if self._when_resumed is not None:
+            when_resumed = partial(self._when_resumed, sandbox_id)
+        call = partial(self._call, sandbox_id, method, params, timeout_s)
+        return await call_when_resumed(call, when_resumed)
+
+    async def _call(
+        self, sandbox_id: SandboxId, method: str, params: Mapping[str, Any], timeout_s: float
+    ) -> dict[str, Any]:
         request = {
             "token": self._token_of(sandbox_id),
             "port": GATEWAY_PORT,
@@ -195,5 +214,5 @@ class Control:
         code = untrusted_json.object_at(answer, "error").get("code")
         # An error with a payload is the method's own answer, not an unavailable gateway.
         if code in ("UNREACHABLE", "UNAVAILABLE") and not answer.get("payload"):
-            raise GatewayUnavailable(message)
+            raise (GatewaySuspended if is_suspended(message) else GatewayUnavailable)(message)
         raise RpcRefused(message)

@@ -77,7 +77,7 @@ class ScriptedGateway:
     suspended: set[str] = field(default_factory=set)
     """The addresses of the gateways that are suspended."""
     refusals: int = 0
-    """How many messages and configuration calls came to a suspended one."""
+    """How many messages and control calls came to a suspended one."""
     probes: int = 0
     clocks: list[str] = field(default_factory=list)
     """The clocks that were set, as their header has them."""
@@ -166,14 +166,14 @@ class ScriptedGateway:
 
     def _rpc(self, address: str, method: str, params: dict[str, Any]) -> RpcAnswer:
         self.rpc_calls.append((method, params))
+        if address in self.suspended and not method.startswith("gateway.suspend."):
+            self.refusals += 1
+            return refused(f"{method} unavailable during gateway suspension", 503)
         if method in self.rpc_answers:
             answers = self.rpc_answers[method]
             if isinstance(answers, tuple):
                 return answers
             return answers.pop(0) if len(answers) > 1 else answers[0]
-        if method in {"config.get", "config.patch"} and address in self.suspended:
-            self.refusals += 1
-            return refused(f"{method} unavailable during gateway suspension", 503)
         if method == "config.get":
             return ok({"hash": "hmac-sha256:v1:abc"})
         if method == "config.patch":

@@ -28,9 +28,11 @@ class GatewayUnavailable(ChowderError):
 
 
 class GatewaySuspended(GatewayUnavailable):
-    """The gateway takes no new turn while a stop or a snapshot of the instance is in progress."""
+    """A stop, a snapshot or a fork of the instance is in progress, and has taken longer than the
+    150 s for which calls wait.
+    """
 
-    remedy = "Send the message again in a moment."
+    remedy = "Send the request again in a moment."
 
 
 class ServerStopping(GatewayUnavailable):

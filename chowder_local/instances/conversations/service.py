@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from contextlib import asynccontextmanager
@@ -21,7 +22,6 @@ from chowder_local.core.errors.agents import (
     AgentDiskFull,
     AgentRenewed,
     AnswerUnfit,
-    GatewaySuspended,
     GatewayUnavailable,
     MessageRefused,
     ServerStopping,
@@ -219,22 +219,13 @@ class Conversations:
         functions = {client_name(each["name"]) for each in turn.request.get("tools", ())}
         with self.traces.turn(stale, key, text, functions, request) as traced:
             traced.on_cancel = on_cancel
-            async with self.residency.using(stale) as instance:
+            async with self.residency.using(stale, math.inf) as instance:
                 if session is not None:
                     await self.session_names.remember(instance.id, session)
                 gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
-                register = partial(
-                    self.model_resolver.register,
-                    instance,
-                    gateway,
-                    route,
-                    has_images=turn.may_show_images,
+                await self.model_resolver.register(
+                    instance, gateway, route, has_images=turn.may_show_images
                 )
-                try:
-                    await register()
-                except GatewaySuspended:
-                    await self.residency.wait_until_resumed(instance)
-                    await register()
                 async with (
                     self._first_turn_locks.turn((instance.sandbox_id, session)) as session_exists,
                     self.histories.delivery(instance, key, turn, traced) as delivery,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -13,21 +14,23 @@ from cachetools import LRUCache, TTLCache
 
 from chowder_local.core import logs
 from chowder_local.core.domain import InstanceStatus, SandboxState
-from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
-from chowder_local.core.errors.requests import InstanceStateWrong
+from chowder_local.core.errors.agents import GatewaySuspended, GatewayUnavailable, RpcRefused
+from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.core.tasks import logging_errors, run_every
+from chowder_local.openclaw.gateway import PROBE_INTERVAL_S
 from chowder_local.openclaw.shortcuts import HIBERNATION
 from chowder_local.openclaw.standing_work import (
     StandingWork,
     find_standing_work,
     has_foreign_process,
 )
+from chowder_local.openclaw.suspensions import SUSPENSION_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from datetime import datetime
 
-    from chowder_local.core.domain import Instance, InstanceId
+    from chowder_local.core.domain import Instance, InstanceId, SandboxId
     from chowder_local.instances.lifecycle.agents import Agent, Agents
     from chowder_local.instances.schedule.due_jobs import DueJobs
     from chowder_local.openclaw.shortcuts import MayTake
@@ -58,10 +61,14 @@ class Residency:
         self._coming_back: dict[InstanceId, asyncio.Future[Instance]] = {}
 
     @asynccontextmanager
-    async def using(self, instance: Instance) -> AsyncIterator[Instance]:
+    async def using(
+        self, instance: Instance, suspension_timeout_s: float = SUSPENSION_TIMEOUT_S
+    ) -> AsyncIterator[Instance]:
         """A running instance, in memory during the block; waits if it was hibernated.
 
-        Raises InstanceStateWrong if it does not run, and what `Agent.bring_back` raises.
+        It waits for a stop or a copy of the agent in progress, too. Raises InstanceStateWrong if
+        it does not run, GatewaySuspended after `suspension_timeout_s`, and what `Agent.bring_back`
+        raises.
         """
         if instance.status is not InstanceStatus.RUNNING:
             raise InstanceStateWrong(
@@ -70,6 +77,9 @@ class Residency:
         with self.counting(instance.id):
             if self.is_stale(instance):
                 instance = await self._current(instance)
+            if instance.sandbox_id in self.agents.drains:
+                ends_s = time.monotonic() + suspension_timeout_s
+                await self.wait_out_suspension(instance.sandbox_id, ends_s)
             yield instance
 
     async def _current(self, stale: Instance) -> Instance:
@@ -94,6 +104,35 @@ class Residency:
         finally:
             del self._coming_back[stale.id]
             pending.cancel()
+
+    async def wait_out_suspension(self, sandbox_id: SandboxId, ends_s: float) -> None:
+        """Waits until a suspended gateway takes turns again; the caller may hold its configuration.
+
+        Raises InstanceStateWrong if the agent was stopped, InstanceNotFound if it was deleted, and
+        GatewaySuspended at `ends_s` on the monotonic clock.
+        """
+        is_left_over = True
+        while True:
+            instance = await self.agents.instances.by_sandbox(sandbox_id)
+            if instance is None:
+                raise InstanceNotFound
+            if instance.status is not InstanceStatus.RUNNING:
+                raise InstanceStateWrong(
+                    instance.status, InstanceStatus.RUNNING, instance.error_message
+                )
+            gateway = self.agents.gateway_of(sandbox_id, instance.gateway_url)
+            is_started = await gateway.is_started()
+            if not is_started and time.monotonic() >= ends_s:
+                raise GatewaySuspended("a stop, a snapshot or a fork of the instance takes long")
+            if not is_started and is_left_over and not self.agents.is_held(instance.id):
+                # Nobody stops or copies it, so this does not wait for another task. OpenClaw
+                # limits suspensions, so it is done once.
+                await self.wait_until_resumed(instance)
+                is_left_over = False
+            # Also once it is started: OpenClaw may still refuse the call.
+            await asyncio.sleep(PROBE_INTERVAL_S)
+            if is_started:
+                return
 
     async def wait_until_resumed(self, instance: Instance) -> None:
         """Waits for a stop in progress. Raises InstanceStateWrong if the agent is stopped then."""

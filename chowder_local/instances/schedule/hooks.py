@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from chowder_local.core import untrusted_json
-from chowder_local.core.errors.agents import GatewaySuspended, HookRefused
+from chowder_local.core.errors.agents import HookRefused
 from chowder_local.openclaw.config.agent_config import to_merge_patch
 
 if TYPE_CHECKING:
@@ -107,11 +107,7 @@ class Hooks:
             path = own_path
             return {"hooks": {"enabled": True, "token": self._token(instance), "path": own_path}}
 
-        try:
-            await gateway.revise_config(patch_of)
-        except GatewaySuspended:
-            await self.residency.wait_until_resumed(instance)
-            await gateway.revise_config(patch_of)
+        await gateway.revise_config(patch_of)
         return path
 
     def _token(self, instance: Instance) -> str:
