@@ -204,7 +204,7 @@ PROVIDER_ERRORS = {
 """Statuses that only a model provider's failure gives a message, with its usual message."""
 _NO_ENGINE = (
     "The container engine does not answer (could not reach the sandbox). Is it running? "
-    "Agents boot again by themselves once it is."
+    "Agents that have run before boot again by themselves once it is."
 )
 
 

@@ -9,7 +9,8 @@ import click
 from filelock import FileLock, Timeout
 
 from chowder_local.cli.options import Command, confirm, output_option, yes_option
-from chowder_local.cli.output import Output, count_of, say, show_json, show_result, waiting
+from chowder_local.cli.output import Output, count_of, note, say, show_json, show_result, waiting
+from chowder_local.cli.seed import other_memories
 from chowder_local.cli.server_process import find_running, stop_running
 from chowder_local.client.abandoned_runs import end_abandoned
 from chowder_local.core.errors.process import DataDirLocked, DataDirUnusable
@@ -43,7 +44,8 @@ def reset(context: Context, output: Output, yes: bool, only: str | None) -> None
     """Remove every agent and all data, after asking.
 
     Stops the server, removes each container, volume and network of this data directory, then the
-    database, keys, logs and snapshots. The sandbox image stays: `image rm` removes it. With
+    database, keys, logs and snapshots. Keys that `seed` has made on other servers stay, and so does
+    the sandbox image: `image rm` removes it. With
     --organization, the running server removes what one organization has, and keeps the
     organization. With --abandoned, it removes what killed test runs left.
     """
@@ -62,6 +64,7 @@ def reset(context: Context, output: Output, yes: bool, only: str | None) -> None
             "volumes": [],
             "networks": [],
             "files": [],
+            "kept": [str(path) for path in other_memories(settings)],
         }
         show_result(nothing, f"There is nothing in {settings.data_dir}.", output=output)
         return
@@ -81,13 +84,16 @@ def reset(context: Context, output: Output, yes: bool, only: str | None) -> None
                 removed = _remove(own_files(settings), settings)
         except Timeout:
             raise DataDirLocked(str(settings.data_dir)) from None
+    kept = [str(path) for path in other_memories(settings)]
     show_result(
-        {**asdict(report), "files": removed},
+        {**asdict(report), "files": removed, "kept": kept},
         f"Removed {count_of(len(report.containers), 'container')}, "
         f"{count_of(len(report.volumes), 'volume')}, {count_of(len(report.networks), 'network')} "
         f"and {count_of(len(removed), 'file')} of {settings.data_dir}.",
         output=output,
     )
+    for path in kept:
+        note(f"Kept {path}, which has the keys of organizations on another server.")
 
 
 def _reset_organization(context: Context, output: Output, yes: bool) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from chowder_local.seeding.run import SeedResult
     from chowder_local.seeding.target import Memory
 
+_OTHERS = "seed-"
 SEED_PATH = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -113,8 +114,13 @@ def open_memory(context: Context, other_url: str | None = None) -> Memory:
     if (root_url := other_url or context.other_server()) is not None:
         make_private_folder(settings.data_dir)
         # Organizations of another server may have the same names.
-        file = file.with_name(f"seed-{re.sub(r'[^A-Za-z0-9.]+', '-', root_url)}.json")
+        file = file.with_name(f"{_OTHERS}{re.sub(r'[^A-Za-z0-9.]+', '-', root_url)}.json")
     return Memory(file)
+
+
+def other_memories(settings: Settings) -> list[Path]:
+    """The memories of other servers, which have the only copies of keys of theirs."""
+    return sorted(settings.data_dir.glob(f"{_OTHERS}*.json"))
 
 
 def organization_key(context: Context, organization: str) -> str:

@@ -34,7 +34,7 @@ MOUNT_HINT = (
 )
 RESTART_HINT = (
     "The engine hangs: restart it (systemctl restart docker, or Docker Desktop's Restart). "
-    "Agents boot again by themselves."
+    "Agents that have run before boot again by themselves."
 )
 PROBE_TIMEOUT_S = 2.0
 FIRST_ANSWER_S = 5.0

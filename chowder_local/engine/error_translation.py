@@ -65,5 +65,5 @@ def translated_errors(
     except (DockerException, RequestException, OSError) as failure:
         raise EngineSilent(
             f"The container engine does not answer (could not {doing}). Is it running? "
-            "Agents boot again by themselves once it is."
+            "Agents that have run before boot again by themselves once it is."
         ) from failure

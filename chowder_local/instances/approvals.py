@@ -19,6 +19,7 @@ from chowder_local.core.errors.agents import (
 from chowder_local.core.events import ChangeSignal, EventType
 from chowder_local.openclaw import approvals
 from chowder_local.openclaw.approvals import Outcome
+from chowder_local.openclaw.gateway import is_unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -146,8 +147,10 @@ class Approvals:
         allowlist: Sequence[AllowedCommand] | None,
     ) -> ApprovalPolicy:
         """Changes what is given, by OpenClaw's names; it holds at once. Raises ApprovalRefused."""
+        is_repeated = False
         async with self.residency.using(instance) as instance:
             gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
+            config = untrusted_json.object_at(await gateway.call("config.get", {}), "config")
             for _ in range(ATTEMPTS):
                 answer = untrusted_json.object_of(
                     await gateway.call_as_client(approvals.GET_POLICY, {})
@@ -160,8 +163,14 @@ class Approvals:
                     # A command that is allowed for ever, or a use of the list, is written there.
                     if _CHANGED not in str(refused):
                         raise ApprovalRefused(f"OpenClaw refuses it: {refused}") from refused
+                except GatewayUnavailable as unavailable:
+                    # It may be set. To set it once more does no harm.
+                    if is_repeated or not is_unanswered(unavailable):
+                        raise
+                    is_repeated = True
                 else:
-                    return await self.policy(instance)
+                    # Without another call, which could fail though the policy is set.
+                    return approvals.read_policy({"file": file}, config)
         raise GatewayUnavailable("the policy changes faster than it can be set")
 
     def forget(self, instance_id: InstanceId) -> None:

@@ -73,6 +73,8 @@ RPC_TIMEOUT_S = 30.0
 HOOK_TIMEOUT_S = 600.0
 """A hook can ask for an answer at the end of its turn."""
 PATCH_ATTEMPTS = 5
+PATCH_TIMEOUT_S = 120.0
+"""OpenClaw answers a patch once it is applied, which takes long on a busy machine."""
 LONGEST_TURN_WAIT_S = 60.0
 LONGEST_UPTIME_MS = 1e15
 COLLECT_HEADER = "X-Chowder-Collect"
@@ -112,6 +114,10 @@ _REFUSED_PREFIX = f"{CONFIG_FILE}.rejected."
 _TOO_SHORT = (
     "OpenClaw writes no configuration that has less than half of the former one's length. Make the "
     "change in several steps, none of which removes half of the configuration."
+)
+_UNCONFIRMED = (
+    "the sandbox takes too long to answer. Whether the configuration is changed is not known: "
+    "OpenClaw may still change it"
 )
 _PAD = "-"
 
@@ -235,20 +241,24 @@ class Gateway:
         except _UNANSWERED as failure:
             raise GatewayUnavailable(_reason(failure)) from failure
 
-    async def call(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    async def call(
+        self, method: str, params: Mapping[str, Any], timeout_s: float | None = None
+    ) -> dict[str, Any]:
         """A control call's payload, after a restart or a suspension if one is under way.
 
+        The gateway has `timeout_s` to answer, or else RPC_TIMEOUT_S.
         Raises RpcRefused if refused, else GatewayUnavailable, and what `when_resumed` raises.
         """
         began_s = time.monotonic()
+        call = partial(self._call_when_resumed, method, params, timeout_s=timeout_s)
         try:
-            return untrusted_json.object_of(await self._call_when_resumed(method, params))
+            return untrusted_json.object_of(await call())
         except GatewayUnavailable as unavailable:
             # OpenClaw puts off restarts until a turn has ended, and refuses all calls in one.
             if not str(unavailable).endswith(_RESTARTING):
                 raise
         await self.wait_for_restart(began_s)
-        return untrusted_json.object_of(await self._call_when_resumed(method, params))
+        return untrusted_json.object_of(await call())
 
     async def call_as_client(self, method: str, params: Mapping[str, Any]) -> Any:
         """The payload of a call that OpenClaw takes from its own clients only.
@@ -258,15 +268,22 @@ class Gateway:
         return await self._call_when_resumed(method, params, CONTROL_PATH)
 
     async def _call_when_resumed(
-        self, method: str, params: Mapping[str, Any], path: str = RPC_PATH
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        path: str = RPC_PATH,
+        timeout_s: float | None = None,
     ) -> Any:
-        call = partial(self._call, method, params, path)
+        patience_s = RPC_TIMEOUT_S if timeout_s is None else timeout_s
+        call = partial(self._call, method, params, path, patience_s)
         return await call_when_resumed(call, self.when_resumed)
 
-    async def _call(self, method: str, params: Mapping[str, Any], path: str = RPC_PATH) -> Any:
+    async def _call(
+        self, method: str, params: Mapping[str, Any], path: str, timeout_s: float
+    ) -> Any:
         request = json.dumps({"method": method, "params": params}).encode()
         try:
-            status, answer = await self._exchange("POST", path, request, timeout_s=RPC_TIMEOUT_S)
+            status, answer = await self._exchange("POST", path, request, timeout_s=timeout_s)
             if path == CONTROL_PATH and status == HTTPStatus.NOT_FOUND:
                 raise SandboxTooOld(f"call {method}")
             if len(answer) > READ_AT_ONCE_BYTES:
@@ -312,7 +329,7 @@ class Gateway:
             async with asyncio.timeout(CONFIG_TIMEOUT_S):
                 return await self._try_to_revise(patch_of)
         except TimeoutError as late:
-            raise GatewayUnavailable(_reason(late)) from late
+            raise GatewayUnavailable(_UNCONFIRMED) from late
 
     async def _try_to_revise(self, patch_of: PatchOf) -> bool:
         """As `revise_config`; a configuration may shrink to any length.
@@ -345,6 +362,7 @@ class Gateway:
     async def _patch(self, patch_of: PatchOf, padding: int = 0) -> bool:
         """Raises _SizeRefused if OpenClaw refuses to shorten the configuration so much."""
         lost_arrays: set[str] = set()
+        began_s, is_repeated = time.monotonic(), False
         for _ in range(PATCH_ATTEMPTS):
             current = await self.call("config.get", {})
             config = untrusted_json.object_of(current.get("config"))
@@ -361,7 +379,16 @@ class Gateway:
                 "replacePaths": sorted(replaced),
             }
             try:
-                return await self._write_config(params)
+                has_restarted = await self._write_config(params)
+                if is_repeated and not has_restarted:
+                    uptime_s = await self.uptime_s()
+                    return uptime_s is None or uptime_s < time.monotonic() - began_s
+                return has_restarted
+            except GatewayUnavailable as unavailable:
+                # It may be written. To merge it once more does no harm.
+                if is_repeated or not is_unanswered(unavailable):
+                    raise
+                is_repeated = True
             except RpcRefused as refused:
                 # Only OpenClaw knows the arrays below an object that a null deletes.
                 more = set(_lost_arrays(str(refused))) - replaced
@@ -390,14 +417,14 @@ class Gateway:
     async def _call_rate_limited(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Calls a method that OpenClaw limits to about 30 calls a minute; retries once."""
         try:
-            return await self.call(method, params)
+            return await self.call(method, params, PATCH_TIMEOUT_S)
         except GatewayUnavailable as unavailable:
             limited = _RATE_LIMITED.search(str(unavailable), 0, SEARCHED_CHARACTERS)
             if limited is None:
                 raise
         # The message says when OpenClaw accepts the next call.
         await asyncio.sleep(min(int(limited[1]), LONGEST_TURN_WAIT_S))
-        return await self.call(method, params)
+        return await self.call(method, params, PATCH_TIMEOUT_S)
 
     async def wait_for_restart(self, since_s: float) -> None:
         """Waits until the gateway has restarted after `since_s` on the monotonic clock.
@@ -560,6 +587,11 @@ async def take_refused_sizes(files: Files, sandbox_id: SandboxId) -> tuple[int, 
     refused = [each.size for each in entries if each.name.startswith(_REFUSED_PREFIX)]
     former = [each.size for each in entries if each.name == CONFIG_FILE]
     return (former[0], refused[-1]) if former and refused else None
+
+
+def is_unanswered(unavailable: GatewayUnavailable) -> bool:
+    """Whether a gateway may have done what a call asked for, though the call failed."""
+    return isinstance(unavailable.__cause__, _UNANSWERED)
 
 
 def _padding(length: int, _: Mapping[str, Any] | None = None) -> dict[str, Any]:

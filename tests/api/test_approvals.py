@@ -10,6 +10,7 @@ import pytest
 from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.openclaw import approvals as openclaw
+from chowder_local.openclaw import gateway
 from tests.scripted.gateway import ok, refused
 
 if TYPE_CHECKING:
@@ -266,3 +267,29 @@ async def test_a_change_of_the_policy_keeps_what_it_does_not_name(
     world.gateway.rpc_answers[openclaw.SET_POLICY] = refused("no such thing")
     answer = await http.call("PUT", path, json={"ask": "off"})
     assert (answer.status_code, "no such thing" in answer.text) == (400, True)
+
+
+async def test_a_policy_that_was_set_without_an_answer_is_shown_as_it_is(
+    http: Api, instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = http.world
+    path = f"/local/instances/{instance.id}/approvals/policy"
+    monkeypatch.setattr(gateway, "RPC_TIMEOUT_S", 0.2)
+    world.gateway.rpc_answers |= {openclaw.GET_POLICY: ok(file()), openclaw.SET_POLICY: ok({})}
+    world.gateway.unanswered = [openclaw.SET_POLICY]
+    answer = await http.call("PUT", path, json={"ask": "always"})
+    assert (answer.status_code, answer.json()["ask"]) == (200, "always")
+    assert len(world.gateway.called(openclaw.SET_POLICY)) == 2
+    assert not world.gateway.unanswered
+
+
+async def test_a_policy_that_is_set_is_not_asked_for_again(http: Api, instance: Instance) -> None:
+    world = http.world
+    path = f"/local/instances/{instance.id}/approvals/policy"
+    broken = refused("the database is busy", 503)
+    world.gateway.rpc_answers |= {
+        openclaw.GET_POLICY: [ok(file()), broken],
+        openclaw.SET_POLICY: ok({}),
+    }
+    answer = await http.call("PUT", path, json={"ask": "always"})
+    assert (answer.status_code, answer.json()["ask"]) == (200, "always")

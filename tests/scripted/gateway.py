@@ -68,6 +68,8 @@ class ScriptedGateway:
     requires_restart: bool = False
     rpc_answers: dict[str, RpcAnswer | list[RpcAnswer]] = field(default_factory=dict)
     """Replies by method; of a list, one for each call, and the last for all further calls."""
+    unanswered: list[str] = field(default_factory=list)
+    """The methods of control calls that get no answer, each once; they are noted."""
     handler: Handler | None = None
     """Answers messages; None answers with `friendly`."""
     messages: list[ReceivedMessage] = field(default_factory=list)
@@ -127,7 +129,7 @@ class ScriptedGateway:
         content = json.loads(body)
         if scope["path"] in {RPC_PATH, CONTROL_PATH}:
             self.rpc_paths.append(scope["path"])
-            await answer(send, *self._rpc(address, content["method"], content["params"]))
+            await self._answer_rpc(address, content, receive, send)
             return
         if scope["path"].startswith(HOOKS):
             hooks = self._hooks()
@@ -146,6 +148,18 @@ class ScriptedGateway:
         message = ReceivedMessage(headers, content)
         self.messages.append(message)
         await (self.handler or friendly)(message, self._receiver(receive), send)
+
+    async def _answer_rpc(
+        self, address: str, content: dict[str, Any], receive: Receive, send: Send
+    ) -> None:
+        method = content["method"]
+        replied = self._rpc(address, method, content["params"])
+        if method in self.unanswered:
+            self.unanswered.remove(method)
+            # Until the client goes away.
+            await receive()
+        else:
+            await answer(send, *replied)
 
     def _hooks(self) -> dict[str, Any]:
         """What the latest change of the configuration says about hooks."""

@@ -317,7 +317,7 @@ async def test_half_a_character_is_no_defect(victim: Victim) -> None:
 async def test_an_answer_that_trickles_is_a_502(
     victim: Victim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("ANSWER_TIMEOUT_S", "RPC_TIMEOUT_S"):
+    for name in ("ANSWER_TIMEOUT_S", "RPC_TIMEOUT_S", "PATCH_TIMEOUT_S"):
         monkeypatch.setattr(gateway_module, name, 0.1)
     channels = f"/v1/instances/{victim.taken.id}/channels"
     for call in (partial(victim.say, victim.taken), partial(victim.client.get, channels)):

@@ -171,7 +171,7 @@ class Provisioner:
     async def _postpone(self, agent: Agent, reason: str) -> None:
         if agent.row.first_ready_at is None:
             # A new instance has no data to lose: its client may create another.
-            await agent.to_error(reason)
+            await agent.to_error(f"This instance was never ready and is not booted again. {reason}")
         else:
             # The instance has files, so the reconciler tries again until the engine has what a boot
             # needs.

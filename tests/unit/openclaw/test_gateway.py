@@ -20,6 +20,7 @@ from chowder_local.core.errors.agents import (
     SandboxTooOld,
 )
 from chowder_local.core.tasks import KeyedLocks
+from chowder_local.openclaw import gateway as gateway_module
 from chowder_local.openclaw.gateway import MAX_MESSAGE_BYTES, PATCH_ATTEMPTS, Gateway, open_gateways
 from tests.scripted.gateway import ScriptedGateway, ok, refused
 from tests.scripted.serving import eventually, serve
@@ -121,6 +122,32 @@ async def test_changes_of_one_configuration_wait_for_each_other() -> None:
             assert not waiting.done()
             assert [patch["raw"] for patch in scripted.called("config.patch")] == ['{"b": 2}']
     assert len(scripted.called("config.patch")) == 2
+
+
+@pytest.mark.parametrize(("uptime_ms", "has_restarted"), [(1, True), (10_000_000, False)])
+async def test_a_patch_that_is_not_answered_is_made_once_more(
+    monkeypatch: pytest.MonkeyPatch, uptime_ms: int, has_restarted: bool
+) -> None:
+    monkeypatch.setattr(gateway_module, "PATCH_TIMEOUT_S", 0.2)
+    scripted = ScriptedGateway(unanswered=["config.patch"], uptime_ms=uptime_ms)
+    async with reaching(scripted) as gateway:
+        assert await gateway.patch_config({"a": 1}) is has_restarted
+        scripted.unanswered = 2 * ["config.patch"]
+        with pytest.raises(GatewayUnavailable, match="too long"):
+            await gateway.patch_config({"a": 1})
+    assert len(scripted.called("config.patch")) == 4
+
+
+async def test_a_patch_may_take_longer_than_other_control_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gateway_module, "RPC_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(gateway_module, "CONFIG_TIMEOUT_S", 1.0)
+    scripted = ScriptedGateway(unanswered=["config.patch"])
+    async with reaching(scripted) as gateway:
+        with pytest.raises(GatewayUnavailable, match="may still change it"):
+            await gateway.patch_config({"a": 1})
+    assert scripted.unanswered == []
 
 
 @pytest.mark.parametrize("requires_restart", [True, False])

@@ -45,6 +45,16 @@ def test_without_a_store_only_files_are_removed(settings: Settings, capsys: Outp
     assert "and 4 files of" in capsys.readouterr().out
 
 
+def test_the_keys_of_other_servers_are_kept_and_named(settings: Settings, capsys: Output) -> None:
+    other = settings.data_dir / "seed-https-api.example.json"
+    other.write_text("{}")
+    assert reset(settings, "-y", "--json", DOCKER_HOST="unix:///nowhere") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["kept"] == [str(other)]
+    assert f"Kept {other}" in printed.err
+    assert other.exists()
+
+
 def test_files_are_kept_if_the_engine_fails(settings: Settings, capsys: Output) -> None:
     settings.store_file.write_text("s1")
     assert reset(settings, "-y", DOCKER_HOST="unix:///nowhere") == 6

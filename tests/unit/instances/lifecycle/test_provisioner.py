@@ -57,7 +57,9 @@ async def test_a_failure_of_the_engine_leaves_an_error_with_its_message(
     world.engine.failing[call] = EngineUnavailable("The engine is on holiday.")
     instance = await world.created()
     assert instance.status is ERROR
-    assert instance.error_message == "The engine is on holiday."
+    assert instance.error_message == (
+        "This instance was never ready and is not booted again. The engine is on holiday."
+    )
     assert instance.gateway_url is None
     assert instance.first_ready_at is None
 
