@@ -22,8 +22,10 @@ from sqlmodel import col, delete, select, update
 
 from chowder_local.core.domain import InstanceId
 from chowder_local.core.tasks import logging_errors
+from chowder_local.store.database import in_pages
 from chowder_local.store.instances import erase_deleted
 from chowder_local.store.tables import (
+    METADATA,
     ConversationHistoryRow,
     IdempotentAnswerRow,
     UnsavedTurnRow,
@@ -196,8 +198,8 @@ class ConversationHistoryQueries:
                     del histories_in_memory[identity]
             for row in (ConversationHistoryRow, IdempotentAnswerRow):
                 await session.exec(delete(row).where(col(row.instance_id) == instance_id))
-            if histories:
-                rows = [_row((instance_id, key), each) for key, each in histories.items()]
+            for page in in_pages(histories.items()):
+                rows = [_row((instance_id, key), each) for key, each in page]
                 await session.exec(_UPSERT, params=rows)
 
     def add_unsaved(
@@ -283,21 +285,19 @@ class ConversationHistoryQueries:
     async def _read(
         self, instance_id: InstanceId, session_key: str | None = None
     ) -> dict[str, ConversationHistory]:
-        query = select(
-            ConversationHistoryRow.session_key,
-            ConversationHistoryRow.openclaw_session_id,
-            ConversationHistoryRow.items,
-        ).where(ConversationHistoryRow.instance_id == instance_id)
+        columns = _TABLE.c
+        query = _TABLE.select().where(columns.instance_id == instance_id)
         if session_key is not None:
-            query = query.where(ConversationHistoryRow.session_key == session_key)
-        async with self.database.reading() as session:
-            rows = await session.exec(query)
-            return {
-                key: ConversationHistory.from_bytes(session_id, items)
-                for key, session_id, items in rows
-            }
+            query = query.where(columns.session_key == session_key)
+        histories: dict[str, ConversationHistory] = {}
+        async for page in self.database.pages(query):
+            for row in page:
+                history = ConversationHistory.from_bytes(row["openclaw_session_id"], row["items"])
+                histories[row["session_key"]] = history
+        return histories
 
 
+_TABLE = METADATA.tables["conversation_history"]
 _INSERT = insert(ConversationHistoryRow)
 _UPSERT = _INSERT.on_conflict_do_update(
     index_elements=["instance_id", "session_key"],

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from sqlalchemy import URL, Connection, event
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
         Awaitable,
         Callable,
         Hashable,
+        Iterable,
+        Iterator,
     )
     from pathlib import Path
 
@@ -48,6 +51,13 @@ _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA fullfsync = ON",
 )
+
+
+def in_pages(items: Iterable[Value]) -> Iterator[list[Value]]:
+    """The items in lists that are written at once."""
+    rest = iter(items)
+    while page := list(islice(rest, PAGE_SIZE)):
+        yield page
 
 
 @dataclass(eq=False, repr=False)

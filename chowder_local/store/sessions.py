@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlmodel import col, delete, select, update
 
 from chowder_local.core.domain import InstanceId
+from chowder_local.store.database import in_pages
 from chowder_local.store.instances import erase_deleted
 from chowder_local.store.tables import SessionRow
 from chowder_local.store.usage import WriteBehind
@@ -79,7 +80,7 @@ class SessionQueries:
     async def _write(self, sessions: list[NamedSession]) -> None:
         """Writes all new sessions, so that calls during one write share the next."""
         async with self._database.writing(invalidates_caches=False) as session:
-            await session.exec(_UPSERT, params=[asdict(each) for each in sessions])
+            await session.exec(_UPSERT, params=[{**vars(each)} for each in sessions])
             await erase_deleted(session, {each.instance_id for each in sessions}, [SessionRow])
         for each in sessions:
             self._names[each.identity] = each.name
@@ -106,28 +107,25 @@ class SessionQueries:
         """Replaces the sessions of an instance; of two with the same key, one is stored."""
         async with self._database.writing(invalidates_caches=False) as session:
             await session.exec(delete(SessionRow).where(col(SessionRow.instance_id) == instance_id))
-            if sessions:
-                await session.exec(_UPSERT, params=[asdict(each) for each in sessions])
+            for page in in_pages(sessions):
+                await session.exec(_UPSERT, params=[{**vars(each)} for each in page])
         for identity in [each for each in self._names if each[0] == instance_id]:
             del self._names[identity]
 
     async def of_instance(self, instance_id: InstanceId) -> list[NamedSession]:
         """The named sessions of an instance, last used first."""
-        async with self._database.reading() as session:
-            rows = await session.exec(
-                select(SessionRow)
-                .where(SessionRow.instance_id == instance_id)
-                .order_by(col(SessionRow.session_key))
-            )
-            sessions = [NamedSession(**row.model_dump()) for row in rows]
+        query = select(*_COLUMNS).where(SessionRow.instance_id == instance_id)
         uses = self.uses.pending
-        sessions = [
-            replace(each, last_used_at=uses.get(each.identity, each.last_used_at))
-            for each in sessions
-        ]
+        sessions: list[NamedSession] = []
+        async for page in self._database.pages(query.order_by(col(SessionRow.session_key))):
+            for row in page:
+                named = NamedSession(**row)
+                used_at = uses.get(named.identity)
+                sessions.append(named if used_at is None else replace(named, last_used_at=used_at))
         return sorted(sessions, key=lambda each: each.last_used_at, reverse=True)
 
 
+_COLUMNS = [getattr(SessionRow, each.name) for each in fields(NamedSession)]
 _INSERT = insert(SessionRow)
 _UPSERT = _INSERT.on_conflict_do_update(
     index_elements=["instance_id", "session_key"],

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlmodel import col, delete, select
@@ -53,21 +54,23 @@ class SnapshotQueries:
 
     async def add(self, snapshot: Snapshot) -> None:
         """Adds a snapshot before it is made."""
+        # In threads: a snapshot may have the names of 100,000 sessions.
+        ciphertext = await asyncio.to_thread(encrypt_json, snapshot.content, self.secret_box)
         async with self.database.writing(invalidates_caches=False) as session:
-            ciphertext = encrypt_json(snapshot.content, self.secret_box)
             session.add(SnapshotRow(**vars(snapshot), content_ciphertext=ciphertext))
 
     async def finish(
         self, snapshot_id: SnapshotId, size_bytes: int, content: Mapping[str, Any]
     ) -> Snapshot | None:
         """Marks a snapshot as complete; None if it was dropped meanwhile."""
+        ciphertext = await asyncio.to_thread(encrypt_json, content, self.secret_box)
         async with self.database.writing(invalidates_caches=False) as session:
             row = await session.get(SnapshotRow, snapshot_id)
             if row is None:
                 return None
             row.is_whole, row.size_bytes = True, size_bytes
-            row.content_ciphertext = encrypt_json(content, self.secret_box)
-            snapshot = self._snapshot(row)
+            row.content_ciphertext = ciphertext
+            snapshot = replace(self._snapshot(row), content=content)
         if snapshot.is_kept:
             self._publish(EventType.SNAPSHOT_MADE, snapshot)
         return snapshot
@@ -76,7 +79,10 @@ class SnapshotQueries:
         """The snapshot, complete or not, kept or not."""
         async with self.database.reading() as session:
             row = await session.get(SnapshotRow, snapshot_id)
-            return None if row is None else self._snapshot(row)
+        if row is None:
+            return None
+        content = await asyncio.to_thread(self._content(row).load)
+        return replace(self._snapshot(row), content=content)
 
     async def of_organization(self, organization_id: OrganizationId) -> list[Snapshot]:
         """Its complete, kept snapshots, oldest first."""
@@ -141,8 +147,8 @@ class SnapshotQueries:
         )
 
     def _snapshot(self, row: SnapshotRow) -> Snapshot:
-        fields = row.model_dump()
-        content = EncryptedJson(
-            fields.pop("content_ciphertext"), self.secret_box, f"The snapshot {row.id}"
-        )
-        return Snapshot(**fields, content=content)
+        fields = row.model_dump(exclude={"content_ciphertext"})
+        return Snapshot(**fields, content=self._content(row))
+
+    def _content(self, row: SnapshotRow) -> EncryptedJson:
+        return EncryptedJson(row.content_ciphertext, self.secret_box, f"The snapshot {row.id}")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cryptography.fernet import InvalidToken
 from sqlalchemy import (
@@ -54,6 +54,11 @@ class EncryptedJson(Mapping[str, Any]):
         self._ciphertext = ciphertext
         self._secret_box = secret_box
         self._name = name
+
+    def load(self) -> Self:
+        """Decrypts it now, so that later accesses are quick. Blocks."""
+        len(self)
+        return self
 
     @cached_property
     def _content(self) -> dict[str, Any]:

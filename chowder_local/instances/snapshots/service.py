@@ -29,7 +29,14 @@ from chowder_local.store.conversation_histories import ConversationHistory
 from chowder_local.store.sessions import NamedSession
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
     from chowder_local.core.domain import Instance, InstanceId, OrganizationId
     from chowder_local.instances.lifecycle.agents import Agents
@@ -282,40 +289,16 @@ class Snapshots:
         """The `sessions` and `histories` of a snapshot's content."""
         sessions = await self.sessions.of_instance(instance_id)
         histories = await self.histories.of_instance(instance_id)
-        return {
-            "sessions": [
-                {
-                    "name": each.name,
-                    "created_at": each.created_at.isoformat(),
-                    "last_used_at": each.last_used_at.isoformat(),
-                }
-                for each in sessions
-            ],
-            "histories": {key: each.to_json() for key, each in histories.items()},
-        }
+        return await asyncio.to_thread(_write_records, sessions, histories)
 
     async def _write_conversations(
         self, instance_id: InstanceId, content: Mapping[str, Any]
     ) -> None:
         """Replaces an instance's records by those of a snapshot's content."""
-        histories = content.get("histories") or {}
-        await self.histories.replace(
-            instance_id,
-            {key: ConversationHistory.from_json(each) for key, each in histories.items()},
-        )
-        await self.sessions.replace(
-            instance_id,
-            [
-                NamedSession(
-                    instance_id,
-                    each["name"],
-                    session_key(each["name"]),
-                    datetime.fromisoformat(each["created_at"]),
-                    datetime.fromisoformat(each["last_used_at"]),
-                )
-                for each in content.get("sessions") or []
-            ],
-        )
+        # There may be very many.
+        sessions, histories = await asyncio.to_thread(_read_records, instance_id, content)
+        await self.histories.replace(instance_id, histories)
+        await self.sessions.replace(instance_id, sessions)
 
     @asynccontextmanager
     async def _forget_unless_whole(self, snapshot_id: SnapshotId) -> AsyncIterator[None]:
@@ -338,6 +321,39 @@ class Snapshots:
         if (copying := self._copying.get(snapshot_id)) is not None:
             copying.end()
         return snapshot
+
+
+def _read_records(
+    instance_id: InstanceId, content: Mapping[str, Any]
+) -> tuple[list[NamedSession], dict[str, ConversationHistory]]:
+    histories = content.get("histories") or {}
+    sessions = [
+        NamedSession(
+            instance_id,
+            each["name"],
+            session_key(each["name"]),
+            datetime.fromisoformat(each["created_at"]),
+            datetime.fromisoformat(each["last_used_at"]),
+        )
+        for each in content.get("sessions") or []
+    ]
+    return sessions, {key: ConversationHistory.from_json(each) for key, each in histories.items()}
+
+
+def _write_records(
+    sessions: Sequence[NamedSession], histories: Mapping[str, ConversationHistory]
+) -> dict[str, Any]:
+    return {
+        "sessions": [
+            {
+                "name": each.name,
+                "created_at": each.created_at.isoformat(),
+                "last_used_at": each.last_used_at.isoformat(),
+            }
+            for each in sessions
+        ],
+        "histories": {key: each.to_json() for key, each in histories.items()},
+    }
 
 
 class _CopyProgress:

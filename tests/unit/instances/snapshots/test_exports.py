@@ -23,6 +23,7 @@ from chowder_local.openclaw.session_keys import session_key
 from chowder_local.openclaw.shortcuts import EXPORTS
 from chowder_local.store.sessions import NamedSession
 from tests.scripted.homes import archive, contents, exported, link
+from tests.scripted.hostile import heartbeat
 from tests.scripted.refusals import refusal_of
 from tests.scripted.shortcuts import make_unfit
 
@@ -267,3 +268,19 @@ async def test_an_export_has_the_clock(world: World) -> None:
     assert (await import_archive(world, content)).clock == clock
     with pytest.raises(ArchiveRefused):
         await import_archive(world, exported(clock={"offset_ms": 10**18}))
+
+
+async def test_an_import_of_very_many_sessions_does_not_hold_the_loop(world: World) -> None:
+    now = world.clock.now.isoformat()
+    sessions = [
+        {"name": f"customer {number}", "created_at": now, "last_used_at": now}
+        for number in range(50_000)
+    ]
+    histories = {f"agent:main:openresponses:{number}": {"items": ""} for number in range(1_000)}
+    content = exported(sessions=sessions, histories=histories)
+    async with heartbeat("an import of 50,000 sessions"):
+        imported = await import_archive(world, content)
+    async with heartbeat("an export of 50,000 sessions"):
+        again = await export(world, imported)
+    assert len(await world.sessions.of_instance(imported.id)) == len(sessions)
+    assert f'"{sessions[-1]["name"]}"'.encode() in again
