@@ -670,7 +670,8 @@ class Services:
             self.config_locks.holding(sandbox_id),
         )
         refused_sizes = partial(take_refused_sizes, self.files, sandbox_id)
-        return Gateway(self.gateways, url, token, lock, refused_sizes)
+        is_disk_full = partial(self.readiness.is_disk_full, sandbox_id)
+        return Gateway(self.gateways, url, token, lock, refused_sizes, is_disk_full)
 
     def waiting_gateway_of(self, sandbox_id: SandboxId, url: str | None) -> Gateway:
         """As `gateway_of`, for calls that do not hold the agent: they wait for copies of it."""

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from chowder_local.core import logs, untrusted_json
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import (
+    AgentDiskFull,
     ConfigNotApplied,
     ConfigProblem,
     ConfigRefused,
@@ -103,6 +104,7 @@ _LATE_REMEDY = (
     "Send the message again. If that fails too, stop and start the agent, and read its log"
 )
 _UNANSWERED = (UpstreamFailed, StreamBroken, TimeoutError)
+_UNSPECIFIC = "gateway method failed before returning a response"
 _RESTARTING = "unavailable during gateway restart"
 SEARCHED_CHARACTERS = 4_000
 """The part of a gateway's refusal that is searched: an agent may write it, as long as it likes."""
@@ -157,8 +159,8 @@ class Gateway:
     `config_lock` serializes changes of the configuration, because OpenClaw's own check for
     conflicting changes misses simultaneous ones. `refused_sizes` is `take_refused_sizes` of the
     sandbox. `when_resumed` waits, until a moment on the monotonic clock, for the end of a
-    suspension; the gateways of code that holds the agent have none. Raises GatewayUnavailable if
-    `url` is None.
+    suspension; the gateways of code that holds the agent have none. `is_disk_full` is that of the
+    disk with the agent's files. Raises GatewayUnavailable if `url` is None.
     """
 
     def __init__(
@@ -168,6 +170,7 @@ class Gateway:
         token: str,
         config_lock: asyncio.Lock | None = None,
         refused_sizes: RefusedSizes | None = None,
+        is_disk_full: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         if url is None:
             raise GatewayUnavailable("the sandbox has no address")
@@ -176,6 +179,7 @@ class Gateway:
         self._headers = {"Authorization": f"Bearer {token}"}
         self._config_lock = config_lock or asyncio.Lock()
         self._refused_sizes = refused_sizes
+        self._is_disk_full = is_disk_full
         self.when_resumed: WhenResumed | None = None
 
     async def is_started(self) -> bool:
@@ -247,7 +251,8 @@ class Gateway:
         """A control call's payload, after a restart or a suspension if one is under way.
 
         The gateway has `timeout_s` to answer, or else RPC_TIMEOUT_S.
-        Raises RpcRefused if refused, else GatewayUnavailable, and what `when_resumed` raises.
+        Raises RpcRefused if refused, AgentDiskFull if OpenClaw cannot write for lack of room, else
+        GatewayUnavailable, and what `when_resumed` raises.
         """
         began_s = time.monotonic()
         call = partial(self._call_when_resumed, method, params, timeout_s=timeout_s)
@@ -298,6 +303,8 @@ class Gateway:
         error = untrusted_json.object_of(body.get("error"))
         message = untrusted_json.message_of(error.get("message")) or f"HTTP {status} without words"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            if message == _UNSPECIFIC and self._is_disk_full and await self._is_disk_full():
+                raise AgentDiskFull
             kind = GatewaySuspended if is_suspended(message) else GatewayUnavailable
             raise kind(f"{method}: {message}")
         raise RpcRefused(message, _problems(error))

@@ -335,3 +335,15 @@ async def test_polls_and_messages_decrypt_nothing(
     # Otherwise the test would prove nothing.
     assert (await http.get(path)).json()["openclaw_config"] == {"logging": {"level": "debug"}}
     assert len([text for text in decrypted if "logging" in text]) == 1
+
+
+async def test_a_call_that_openclaw_cannot_write_down_on_a_full_disk_is_a_507(http: Api) -> None:
+    world = http.world
+    instance = await world.created()
+    failed = refused("gateway method failed before returning a response", 503)
+    world.gateway.rpc_answers["config.patch"] = failed
+    change = {"openclaw_config": {"logging.level": "debug"}}
+    for free_bytes, status in ((0, 507), (10**9, 502)):
+        world.engine.disk_free = free_bytes
+        answer = await http.patch(f"/v1/instances/{instance.id}", json=change)
+        assert (answer.status_code, "space" in answer.text) == (status, status == 507), answer.text

@@ -48,12 +48,12 @@ class AgentDiskFull(GatewayUnavailable):
     """The disk that holds the instance's files is full, so the agent cannot work."""
 
     http_status = 507
-    remedy = "Free disk space on the engine's machine and send the message again."
+    remedy = "Free disk space on the engine's machine and send the request again."
 
     def __init__(self) -> None:
         super().__init__(
             "no space is left on the disk that the agent's files are on. Free space there "
-            "('docker system df' shows what uses it), and send the message again"
+            "('docker system df' shows what uses it), and send the request again"
         )
 
 

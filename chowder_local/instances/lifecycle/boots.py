@@ -27,7 +27,7 @@ from chowder_local.core.events import EventType
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from chowder_local.core.domain import Instance, InstanceId, SandboxInfo
+    from chowder_local.core.domain import Instance, InstanceId, SandboxId, SandboxInfo
     from chowder_local.core.events import Events
     from chowder_local.core.metrics import Metrics
     from chowder_local.instances.engine_protocol import Engine
@@ -161,17 +161,18 @@ class Readiness:
         except EngineUnavailable as unavailable:
             return BootFailed(f"The sandbox {what}. {unavailable}")
         quote = f" Its log says: {' | '.join(lines)}" if lines else " Its log says nothing."
-        if any(_NO_ROOM.search(line) for line in lines) or await self._is_disk_full(sandbox):
+        if any(_NO_ROOM.search(line) for line in lines) or await self.is_disk_full(sandbox.id):
             return DiskFull(f"The sandbox {what}, as its disk is full. {MAKE_ROOM}{quote}")
         is_starved = any(_STARVED.search(line) for line in lines)
         return (BootStarved if is_starved else BootFailed)(f"The sandbox {what}.{quote}")
 
-    async def _is_disk_full(self, sandbox: SandboxInfo) -> bool:
+    async def is_disk_full(self, sandbox_id: SandboxId) -> bool:
+        """Whether the disk with an agent's files is full, as far as the engine tells."""
         # The engine keeps the log on the same disk, so it may have had no room for the reason.
         try:
-            return await self.engine.disk_free_bytes(sandbox.id) < MIN_FREE_DISK_BYTES
+            return await self.engine.disk_free_bytes(sandbox_id) < MIN_FREE_DISK_BYTES
         except (EngineUnavailable, ImageMissing, SandboxMissing) as problem:
-            log.warning("sandbox %s: its disk cannot be measured: %s", sandbox.id, problem)
+            log.warning("sandbox %s: its disk cannot be measured: %s", sandbox_id, problem)
             return False
 
 
