@@ -32,13 +32,18 @@ from chowder_local.core.errors.agents import (
 from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
 from chowder_local.openclaw.clock import CLOCK_HEADER, header_of
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE, merged
+from chowder_local.openclaw.refusals import (
+    SEARCHED_CHARACTERS,
+    call_when_resumed,
+    is_suspended,
+    names_full_disk,
+)
 from chowder_local.openclaw.responses.response_normalizer import (
     MAX_ANSWER_BYTES,
     MAX_ANSWER_VALUES,
     check_response,
 )
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
-from chowder_local.openclaw.suspensions import call_when_resumed, is_suspended
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
@@ -46,7 +51,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import AgentClock, SandboxId
     from chowder_local.openclaw.files import Files
-    from chowder_local.openclaw.suspensions import WhenResumed
+    from chowder_local.openclaw.refusals import WhenResumed
     from chowder_local.upstream.forward import UpstreamAnswer
 
     PatchOf = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
@@ -106,8 +111,6 @@ _LATE_REMEDY = (
 _UNANSWERED = (UpstreamFailed, StreamBroken, TimeoutError)
 _UNSPECIFIC = "gateway method failed before returning a response"
 _RESTARTING = "unavailable during gateway restart"
-SEARCHED_CHARACTERS = 4_000
-"""The part of a gateway's refusal that is searched: an agent may write it, as long as it likes."""
 _RATE_LIMITED = re.compile(r"rate limit exceeded .*retry after (\d{1,6})s")
 _ARRAYS_LOST = re.compile(r"would remove entries from array path\(s\): (.+?)\. Pass replacePaths")
 
@@ -303,11 +306,16 @@ class Gateway:
         error = untrusted_json.object_of(body.get("error"))
         message = untrusted_json.message_of(error.get("message")) or f"HTTP {status} without words"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            if message == _UNSPECIFIC and self._is_disk_full and await self._is_disk_full():
+            if names_full_disk(message) or await self._lacks_room(message):
                 raise AgentDiskFull
             kind = GatewaySuspended if is_suspended(message) else GatewayUnavailable
             raise kind(f"{method}: {message}")
         raise RpcRefused(message, _problems(error))
+
+    async def _lacks_room(self, message: str) -> bool:
+        """Whether a full disk is the cause of a failure of which OpenClaw names none."""
+        is_unspecific = message == _UNSPECIFIC
+        return is_unspecific and self._is_disk_full is not None and await self._is_disk_full()
 
     async def patch_config(self, patch: Mapping[str, Any]) -> bool:
         """Applies a merge patch to the agent's configuration, like `revise_config`."""

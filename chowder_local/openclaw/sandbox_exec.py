@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import GATEWAY_PORT
-from chowder_local.core.errors.agents import GatewaySuspended, GatewayUnavailable, RpcRefused
-from chowder_local.openclaw.suspensions import call_when_resumed, is_suspended
+from chowder_local.core.errors.agents import (
+    AgentDiskFull,
+    GatewaySuspended,
+    GatewayUnavailable,
+    RpcRefused,
+)
+from chowder_local.openclaw.refusals import call_when_resumed, is_suspended, names_full_disk
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -184,8 +189,8 @@ class Control:
         """The call's payload.
 
         Raises RpcRefused with the gateway's message if it refuses the call, GatewayUnavailable if
-        it does not answer in `timeout_s`, EngineUnavailable, SandboxMissing, SandboxPaused, and
-        what `when_resumed` raises.
+        it does not answer in `timeout_s`, AgentDiskFull, EngineUnavailable, SandboxMissing,
+        SandboxPaused, and what `when_resumed` raises.
         """
         when_resumed = None
         if self._when_resumed is not None:
@@ -214,5 +219,7 @@ class Control:
         code = untrusted_json.object_at(answer, "error").get("code")
         # An error with a payload is the method's own answer, not an unavailable gateway.
         if code in ("UNREACHABLE", "UNAVAILABLE") and not answer.get("payload"):
+            if names_full_disk(message):
+                raise AgentDiskFull
             raise (GatewaySuspended if is_suspended(message) else GatewayUnavailable)(message)
         raise RpcRefused(message)

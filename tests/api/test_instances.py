@@ -347,3 +347,20 @@ async def test_a_call_that_openclaw_cannot_write_down_on_a_full_disk_is_a_507(ht
         world.engine.disk_free = free_bytes
         answer = await http.patch(f"/v1/instances/{instance.id}", json=change)
         assert (answer.status_code, "space" in answer.text) == (status, status == 507), answer.text
+
+
+async def test_a_refusal_that_names_a_full_disk_is_a_507(http: Api) -> None:
+    world = http.world
+    instance = await world.created()
+    message = "Error: database or disk is full: code=ERR_SQLITE_ERROR"
+    world.gateway.rpc_answers["exec.approvals.get"] = refused(message, 503)
+    world.programs.answers["sessions.reset"] = {
+        "ok": False,
+        "error": {"code": "UNAVAILABLE", "message": message},
+    }
+    agent = f"/local/instances/{instance.id}"
+    for answer in (
+        await http.get(f"{agent}/approvals/policy"),
+        await http.post(f"{agent}/sessions/main/reset"),
+    ):
+        assert (answer.status_code, "no space is left" in answer.text) == (507, True), answer.text

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from chowder_local.core.errors.sandboxes import SandboxPaused
-from chowder_local.openclaw import suspensions
+from chowder_local.openclaw import refusals
 from tests.scripted.gateway import ok, refused
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
@@ -121,7 +121,7 @@ async def test_a_control_call_says_what_it_waits_for_if_that_takes_too_long(
 ) -> None:
     world = http.world
     instance = await world.created()
-    monkeypatch.setattr(suspensions, "SUSPENSION_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(refusals, "SUSPENSION_TIMEOUT_S", 0.2)
     async with world.agents.holding(instance):
         world.gateway.suspended.add(world.engine.address(instance.sandbox_id))
         answer = await http.get(f"/local/instances/{instance.id}/jobs")

@@ -23,6 +23,7 @@ from chowder_local.core.errors.sandboxes import (
     SandboxMissing,
 )
 from chowder_local.core.events import EventType
+from chowder_local.openclaw.refusals import names_full_disk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,7 +49,6 @@ LOG_LINES = 200
 QUOTED_LINES = 4
 MAKE_ROOM = "Make room on the engine's disk: 'docker system df' shows what takes it."
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_NO_ROOM = re.compile(r"ENOSPC|no space left|disk is full", re.I)
 # OpenClaw waits five seconds for a worker of its own, or for a lock that another of them holds.
 _STARVED = re.compile(r"state lease heartbeat did not become ready|owns state-lifecycle")
 _SIGNIFICANT = re.compile(
@@ -161,7 +161,7 @@ class Readiness:
         except EngineUnavailable as unavailable:
             return BootFailed(f"The sandbox {what}. {unavailable}")
         quote = f" Its log says: {' | '.join(lines)}" if lines else " Its log says nothing."
-        if any(_NO_ROOM.search(line) for line in lines) or await self.is_disk_full(sandbox.id):
+        if any(map(names_full_disk, lines)) or await self.is_disk_full(sandbox.id):
             return DiskFull(f"The sandbox {what}, as its disk is full. {MAKE_ROOM}{quote}")
         is_starved = any(_STARVED.search(line) for line in lines)
         return (BootStarved if is_starved else BootFailed)(f"The sandbox {what}.{quote}")

@@ -18,13 +18,13 @@ from chowder_local.core.errors.agents import GatewaySuspended, GatewayUnavailabl
 from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.core.tasks import logging_errors, run_every
 from chowder_local.openclaw.gateway import PROBE_INTERVAL_S
+from chowder_local.openclaw.refusals import SUSPENSION_TIMEOUT_S
 from chowder_local.openclaw.shortcuts import HIBERNATION
 from chowder_local.openclaw.standing_work import (
     StandingWork,
     find_standing_work,
     has_foreign_process,
 )
-from chowder_local.openclaw.suspensions import SUSPENSION_TIMEOUT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -1,7 +1,8 @@
-"""Calls of gateways that a stop or a copy of the agent may have suspended."""
+"""Why gateways could not serve a call, and waiting for those that a stop or a copy suspends."""
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,11 +19,19 @@ Result = TypeVar("Result")
 SUSPENSION_TIMEOUT_S = 150.0
 """OpenClaw ends a suspension that is left over after 120 s."""
 _SUSPENDED = "unavailable during gateway suspension"
+_NO_ROOM = re.compile(r"ENOSPC|no space left|disk is full", re.IGNORECASE)
+SEARCHED_CHARACTERS = 4_000
+"""The part of a gateway's refusal that is searched: an agent may write it, as long as it likes."""
 
 
 def is_suspended(message: str) -> bool:
     """Whether a gateway refuses a call because it is suspended; it has done nothing then."""
     return message.endswith(_SUSPENDED)
+
+
+def names_full_disk(message: str) -> bool:
+    """Whether a gateway or its log names a full disk as the cause."""
+    return _NO_ROOM.search(message, 0, SEARCHED_CHARACTERS) is not None
 
 
 async def call_when_resumed(
