@@ -119,6 +119,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.agents import EgressRule
     from chowder_local.instances.monitoring.health import ServerFacts
     from chowder_local.messengers.stand_in import Webhook
+    from chowder_local.openclaw.file_programs import FilePrograms
     from chowder_local.openclaw.home.state_transfer import StateTransfers
     from chowder_local.openclaw.sandbox_exec import Processes
     from chowder_local.openclaw.shortcuts import Shortcut
@@ -156,7 +157,7 @@ class Services:
     engine: Engine
     exec: Processes
     exec_beside: Processes
-    exec_files: Processes
+    file_programs: FilePrograms
     home: str
     state_dir: str
     gateways: Forwarder
@@ -278,7 +279,7 @@ class Services:
         settings = self.settings
         self.config_locks = KeyedLocks()
         self.files = Files(
-            self.exec_files, self.state_dir, idle_timeout_s=self.transfer_idle_timeout_s
+            self.file_programs, self.state_dir, idle_timeout_s=self.transfer_idle_timeout_s
         )
         self.shortcuts = ImageShortcuts(self.engine)
         self.directory = InstanceDirectory(self.instances)

@@ -35,6 +35,7 @@ from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.instances.monitoring.usage import DiskWatch
 from chowder_local.mcp.requests import McpRequests, mcp_route
+from chowder_local.openclaw.file_programs import FilePrograms
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
 from chowder_local.relay.recordings import RecordingRegistry
@@ -160,7 +161,7 @@ async def _open(
         recordings=await RecordingRegistry.open(settings.record, settings.replay),
         engine=engine,
         exec=engine,
-        exec_files=engine,
+        file_programs=await stack.enter_async_context(FilePrograms(engine).open()),
         exec_beside=engine.volume_jobs,
         home=HOME,
         state_dir=STATE_DIR,

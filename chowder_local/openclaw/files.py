@@ -21,13 +21,14 @@ from chowder_local.core.errors.agents import (
     SandboxFull,
 )
 from chowder_local.core.errors.upstream import StreamBroken
-from chowder_local.openclaw.sandbox_exec import command, json_line, last_stderr_line
+from chowder_local.openclaw.sandbox_exec import json_line, last_stderr_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from chowder_local.core.domain import SandboxId
-    from chowder_local.openclaw.sandbox_exec import Process, Processes
+    from chowder_local.openclaw.file_programs import Exchange, FilePrograms
+    from chowder_local.openclaw.sandbox_exec import Process
 
 MAX_TEXT_BYTES = 10 * 1024 * 1024
 MAX_LISTING_BYTES = 128 * 1024 * 1024
@@ -81,13 +82,13 @@ class Download:
 class Writing:
     """A file that is being written to a sandbox; it does not exist there before `place`."""
 
-    process: Process
+    exchange: Exchange
 
     async def write(self, chunk: bytes) -> None:
         """Appends to the content. Raises EngineUnavailable."""
         for start in range(0, len(chunk), CHUNK_BYTES):
             piece = chunk[start : start + CHUNK_BYTES]
-            await self.process.write(len(piece).to_bytes(4, "big") + piece)
+            await self.exchange.process.write(len(piece).to_bytes(4, "big") + piece)
 
     async def place(self, path: str, file_name: str | None = None) -> None:
         """Ends the content and moves the file to `path` atomically.
@@ -100,8 +101,8 @@ class Writing:
         if parts and path.endswith("/"):
             parts.append("")
         target = {"parts": parts, "into": file_name}
-        await self.process.write(_END_MARK + json_line(target))
-        await _header(self.process, bytearray())
+        await self.exchange.process.write(_END_MARK + json_line(target))
+        await _header(self.exchange, bytearray())
 
 
 @dataclass(eq=False, repr=False)
@@ -111,14 +112,13 @@ class Files:
     Paths are relative to the root. Symbolic links are never followed.
     """
 
-    processes: Processes
+    programs: FilePrograms
     root: str
     _: KW_ONLY
     idle_timeout_s: float
     """How long an upload or download may go without progress."""
 
     def __post_init__(self) -> None:
-        self._command = command("files.py")
         self._slots: WeakValueDictionary[SandboxId, asyncio.Semaphore] = WeakValueDictionary()
 
     async def folder(self, sandbox_id: SandboxId, path: str, *, remove: str = "") -> Folder:
@@ -165,17 +165,17 @@ class Files:
     @asynccontextmanager
     async def writing(self, sandbox_id: SandboxId) -> AsyncIterator[Writing]:
         """A new file; nothing changes unless `place` is called in the block."""
-        async with self._run(sandbox_id, {"op": "write"}) as process:
-            yield Writing(process)
+        async with self._run(sandbox_id, {"op": "write"}) as exchange:
+            yield Writing(exchange)
 
     async def _read(self, sandbox_id: SandboxId, request: dict[str, Any], max_bytes: int) -> bytes:
         """The whole content that the program answers with; GatewayUnavailable if it takes long."""
         try:
             async with (
                 asyncio.timeout(READ_TIMEOUT_S),
-                self._run(sandbox_id, request) as process,
+                self._run(sandbox_id, request) as exchange,
             ):
-                return await _content(process, max_bytes)
+                return await _content(exchange, max_bytes)
         except TimeoutError:
             raise _late() from None
 
@@ -183,16 +183,16 @@ class Files:
         self, sandbox_id: SandboxId, request: dict[str, Any]
     ) -> AsyncGenerator[bytes, None]:
         """Yields the size in decimal digits, then the content."""
-        async with self._run(sandbox_id, request) as process:
+        async with self._run(sandbox_id, request) as exchange:
             rest = bytearray()
-            left = await _header(process, rest)
+            left = await _header(exchange, rest)
             yield str(left).encode()
-            async for chunk in _exactly(process, rest, left):
+            async for chunk in _exactly(exchange, rest, left):
                 yield chunk
 
     @asynccontextmanager
-    async def _run(self, sandbox_id: SandboxId, request: dict[str, Any]) -> AsyncIterator[Process]:
-        """Runs the program with the request; waits while PROGRAMS_PER_SANDBOX others run."""
+    async def _run(self, sandbox_id: SandboxId, request: dict[str, Any]) -> AsyncIterator[Exchange]:
+        """Sends a program the request; waits while PROGRAMS_PER_SANDBOX others are in use."""
         slots = self._slots.get(sandbox_id)
         if slots is None:
             slots = self._slots[sandbox_id] = asyncio.Semaphore(PROGRAMS_PER_SANDBOX)
@@ -202,9 +202,9 @@ class Files:
         except TimeoutError:
             raise GatewayUnavailable("too many file transfers at once; try again later") from None
         try:
-            async with self.processes.process(sandbox_id, self._command) as process:
-                await process.write(json_line(request | {"root": self.root}))
-                yield process
+            async with self.programs.exchange(sandbox_id) as exchange:
+                await exchange.process.write(json_line(request | {"root": self.root}))
+                yield exchange
         finally:
             slots.release()
 
@@ -229,9 +229,9 @@ def split_path(path: str) -> list[str]:
     return parts
 
 
-async def _header(process: Process, rest: bytearray) -> int:
+async def _header(exchange: Exchange, rest: bytearray) -> int:
     """Reads the size of the content; appends content that has come already to `rest`."""
-    head = bytearray()
+    process, head = exchange.process, bytearray()
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
             while b"\n" not in head:
@@ -246,9 +246,11 @@ async def _header(process: Process, rest: bytearray) -> int:
     try:
         header = json.loads(line)
         if isinstance(header, dict) and "error" in header:
+            exchange.is_complete = not rest
             raise _failure(str(header["error"]), str(header.get("message"))[:1000])
         size = header["size"]
         if isinstance(size, int) and size >= 0:
+            exchange.is_complete = not size and not rest
             return size
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
@@ -278,25 +280,26 @@ def _late() -> GatewayUnavailable:
     )
 
 
-async def _content(process: Process, limit_bytes: int) -> bytes:
+async def _content(exchange: Exchange, limit_bytes: int) -> bytes:
     rest = bytearray()
-    size = await _header(process, rest)
+    size = await _header(exchange, rest)
     if size > limit_bytes:
         raise GatewayUnavailable("the sandbox answered more than can be read")
     content = bytearray()
-    async for chunk in _exactly(process, rest, size):
+    async for chunk in _exactly(exchange, rest, size):
         content += chunk
     return bytes(content)
 
 
-async def _exactly(process: Process, rest: bytearray, size: int) -> AsyncIterator[bytes]:
-    """Yields `size` bytes: those in `rest`, then those that the process writes."""
+async def _exactly(exchange: Exchange, rest: bytearray, size: int) -> AsyncIterator[bytes]:
+    """Yields `size` bytes: those in `rest`, then those that the program sends."""
     left = size
     while left:
-        chunk = bytes(rest) or await process.read()
+        chunk = bytes(rest) or await exchange.process.read()
         rest.clear()
         if not chunk:
             raise StreamBroken("The file changed, or its sandbox ended, while it was read.")
+        exchange.is_complete = len(chunk) == left
         yield chunk[:left]
         left -= len(chunk[:left])
 

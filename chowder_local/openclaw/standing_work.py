@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 GATEWAY_PROCESS = "openclaw-gateway"
 OPENCLAW_PROGRAMS = "/opt/openclaw/node_modules/"
 DEFUNCT = "<defunct>"
+FILE_PROGRAM = "Reads and writes an agent's files from inside its sandbox"
+"""How the text of the program of `file_programs` begins, which the command line has."""
 
 
 class StandingWork(NamedTuple):
@@ -49,8 +51,10 @@ async def find_standing_work(gateway: Gateway) -> StandingWork:
 
 
 def has_foreign_process(commands: Iterable[str]) -> bool:
-    """Whether a sandbox runs programs besides OpenClaw's; its first process is the container's."""
+    """Whether a sandbox runs programs besides OpenClaw's; its first process is the container's.
+
+    A file program that waits for the next call is none of them.
+    """
     _, *others = commands
-    return not all(
-        GATEWAY_PROCESS in each or OPENCLAW_PROGRAMS in each or DEFUNCT in each for each in others
-    )
+    own = (GATEWAY_PROCESS, OPENCLAW_PROGRAMS, DEFUNCT, FILE_PROGRAM)
+    return not all(any(name in each for name in own) for each in others)

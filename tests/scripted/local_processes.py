@@ -23,19 +23,19 @@ READ_BYTES = 256 * 1024
 
 
 class LocalProcess:
-    """A child of the test process; what it is sent first may name a folder of its home."""
+    """A child of the test process; the requests to it may name a folder of its home."""
 
     def __init__(self, child: asyncio.subprocess.Process, home: str) -> None:
         assert child.stdin is not None
         assert child.stdout is not None
         self.child = child
-        self._home: str | None = home
+        self._home = home
         self._input, self._output = child.stdin, child.stdout
 
     async def write(self, chunk: bytes) -> None:
-        if self._home is not None:
+        # Content has its length before it.
+        if chunk.startswith(b"{"):
             chunk = chunk.replace(f'"{HOME}/'.encode(), f'"{self._home}/'.encode())
-            self._home = None
         self._input.write(chunk)
         await self._input.drain()
 
@@ -62,6 +62,7 @@ class LocalProcesses:
     def __init__(self, home_of: Callable[[SandboxId], Path] = lambda _: Path(HOME)) -> None:
         self._home_of = home_of
         self.failing: Exception | None = None
+        self.children: list[asyncio.subprocess.Process] = []
         self.running = 0
         self.most_running = 0
         self.unpacked = 0
@@ -84,6 +85,7 @@ class LocalProcesses:
             # The child was created nevertheless.
             await to_its_end(LocalProcess(await to_its_end(creating), home).leave())
             raise
+        self.children.append(child)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         process = LocalProcess(child, home)

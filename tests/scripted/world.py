@@ -28,6 +28,7 @@ from chowder_local.core.tasks import owned_tasks
 from chowder_local.engine.specs import HOME, STATE_DIR
 from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
+from chowder_local.openclaw.file_programs import FilePrograms
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
 from chowder_local.relay.recordings import RecordingRegistry
@@ -198,7 +199,8 @@ async def open_world(
             recordings=RecordingRegistry(),
             engine=engine,
             exec=programs,
-            exec_files=processes,
+            # None waits for the next call: it would outlive its scripted sandbox.
+            file_programs=FilePrograms(processes),
             exec_beside=beside,
             home=HOME,
             state_dir=STATE_DIR,

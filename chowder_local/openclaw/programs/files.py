@@ -3,7 +3,7 @@
 In: one line of JSON {op, root, parts, limit, remove}; for a write {op, root}, then the content as
 chunks, each with its length before it, an empty chunk as end mark, and a line {parts, into}. Out:
 one line of JSON {size} and as many bytes of content, or {error, message}. Truncated input changes
-nothing.
+nothing. Then comes the next request; {op: ready} has no effect. The program ends with its input.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import select
 import stat
 import struct
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 LINE_BYTES = 256 * 1024
 COPY_BYTES = 256 * 1024
@@ -84,28 +85,99 @@ class Temporary:
                 os.unlink(self._name, dir_fd=self._folder)
 
 
-def main(source: BinaryIO, sink: BinaryIO, watch: Callable[[], object] | None = None) -> None:
-    """Executes one request and answers it; `watch` is called before an answer that may be long."""
+class Upload:
+    """The content and the target of a write, which are read once and in this order."""
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._has_ended = False
+        self._target: dict[str, Any] | None = None
+
+    def chunks(self) -> Iterator[bytes]:
+        """The rest of the content. Raises Truncated if the input ends first."""
+        while not self._has_ended:
+            if chunk := read_chunk(self._source):
+                yield chunk
+            else:
+                self._has_ended = True
+
+    def target(self) -> dict[str, Any]:
+        """The line after the content; passes over what is left of that."""
+        if self._target is None:
+            for _ in self.chunks():
+                pass
+            self._target = read_line(self._source)
+        return self._target
+
+
+class Hangup:
+    """Ends the program if its input is closed during an answer: a write without a reader blocks."""
+
+    def __init__(self) -> None:
+        self._is_answering = self._has_come = False
+
+    def watch(self) -> None:
+        """Waits for the end of the input, in a thread of its own."""
+        poll = select.poll()
+        poll.register(sys.stdin.fileno(), 0)
+        poll.poll()
+        self._has_come = True
+        if self._is_answering:
+            os._exit(1)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        self._is_answering = True
+        if self._has_come:
+            os._exit(1)
+        try:
+            yield
+        finally:
+            self._is_answering = False
+
+
+def main(
+    source: BinaryIO,
+    sink: BinaryIO,
+    answering: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
+    """Executes one request and answers it; an answer that may be long is in `answering`."""
     os.umask(0o022)
     request = read_line(source)
-    if watch is not None and request["op"] != "write":
-        watch()
+    if request["op"] == "ready":
+        answer(sink, size=0)
+        return
+    upload = Upload(source) if request["op"] == "write" else None
     try:
         # The agent could replace the root by a link, so it must not be one either.
         with folder_at("/", request["root"].strip("/").split("/")) as root:
-            OPERATIONS[request["op"]](root, request, source, sink)
-    except Refusal as refusal:
-        answer(sink, error=refusal.code, message=str(refusal))
-    except FileNotFoundError:
-        answer(sink, error="missing", message="")
-    except PermissionError:
-        answer(sink, error="refused", message="The agent's user has no permission for that.")
-    except OSError as failure:
-        code = "full" if failure.errno in NO_SPACE else "failed"
-        answer(sink, error=code, message=failure.strerror or "unknown error")
+            if upload is None:
+                with answering():
+                    OPERATIONS[request["op"]](root, request, sink)
+            else:
+                write_file(root, upload)
+                answer(sink, size=0)
+    except (Refusal, OSError) as failure:
+        if upload is not None:
+            # What follows it is the next request.
+            upload.target()
+        code, message = describe(failure)
+        answer(sink, error=code, message=message)
 
 
-def list_folder(root: int, request: dict[str, Any], _: BinaryIO, sink: BinaryIO) -> None:
+def describe(failure: Refusal | OSError) -> tuple[str, str]:
+    """The code of a failure for the server, and its message for a person."""
+    if isinstance(failure, Refusal):
+        return failure.code, str(failure)
+    if isinstance(failure, FileNotFoundError):
+        return "missing", ""
+    if isinstance(failure, PermissionError):
+        return "refused", "The agent's user has no permission for that."
+    code = "full" if failure.errno in NO_SPACE else "failed"
+    return code, failure.strerror or "unknown error"
+
+
+def list_folder(root: int, request: dict[str, Any], sink: BinaryIO) -> None:
     """Answers with a line of JSON [name, mode, size, mtime] for each entry of a folder.
 
     Removes the files whose names begin with `remove`, if the request has it.
@@ -137,7 +209,7 @@ def list_folder(root: int, request: dict[str, Any], _: BinaryIO, sink: BinaryIO)
     sink.flush()
 
 
-def read_file(root: int, request: dict[str, Any], _: BinaryIO, sink: BinaryIO) -> None:
+def read_file(root: int, request: dict[str, Any], sink: BinaryIO) -> None:
     """Answers with a file's bytes, as many as it had when it was opened."""
     parts, limit = check_names(request["parts"]), request.get("limit")
     with folder_at(root, parts[:-1]) as folder:
@@ -161,16 +233,15 @@ def read_file(root: int, request: dict[str, Any], _: BinaryIO, sink: BinaryIO) -
         os.close(descriptor)
 
 
-def write_file(root: int, _: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
+OPERATIONS = {"list": list_folder, "read": read_file}
+
+
+def write_file(root: int, upload: Upload) -> None:
     """Receives a file's content, then its path; changes nothing before both are complete."""
     with temporary(root) as file:
-        receive(source, file.descriptor)
-        target = read_line(source)
+        receive(upload, file.descriptor)
+        target = upload.target()
         place(root, file, check_names(target["parts"]), target.get("into"))
-    answer(sink, size=0)
-
-
-OPERATIONS = {"list": list_folder, "read": read_file, "write": write_file}
 
 
 def place(root: int, file: Temporary, parts: list[str], into: str | None) -> None:
@@ -201,31 +272,17 @@ def place(root: int, file: Temporary, parts: list[str], into: str | None) -> Non
             raise Refusal("refused", f"{display(parts)} is a directory.") from None
 
 
-def receive(source: BinaryIO, descriptor: int) -> None:
-    """Writes chunks until the end mark; reads them all even after a failure, to answer it."""
-    failure: OSError | None = None
+def receive(upload: Upload, descriptor: int) -> None:
+    """Writes the content to a file, and brings it to the disk."""
     unsynced = 0
-    while chunk := read_chunk(source):
-        if failure is not None:
-            continue
-        try:
-            write_all(descriptor, chunk)
-            unsynced += len(chunk)
-            # In steps, because one long sync at the end could exceed the idle timeout.
-            if unsynced >= SYNC_BYTES:
-                os.fdatasync(descriptor)
-                unsynced = 0
-        except OSError as raised:
-            failure = raised
-            os.ftruncate(descriptor, 0)
-    if failure is None:
-        try:
-            os.fsync(descriptor)
-        except OSError as raised:
-            failure = raised
-    if failure is not None:
-        read_line(source)
-        raise failure
+    for chunk in upload.chunks():
+        write_all(descriptor, chunk)
+        unsynced += len(chunk)
+        # In steps, because one long sync at the end could exceed the idle timeout.
+        if unsynced >= SYNC_BYTES:
+            os.fdatasync(descriptor)
+            unsynced = 0
+    os.fsync(descriptor)
 
 
 def read_chunk(source: BinaryIO) -> bytes:
@@ -257,10 +314,14 @@ def write_all(descriptor: int, chunk: bytes) -> None:
 
 
 def send(descriptor: int, size: int, sink: BinaryIO) -> None:
-    """Sends `size` bytes of a file. Raises Truncated if the file has become shorter."""
+    """Sends `size` bytes of a file. Raises Truncated if it is shorter now or cannot be read."""
     left = size
     while left:
-        chunk = os.read(descriptor, min(left, COPY_BYTES))
+        try:
+            chunk = os.read(descriptor, min(left, COPY_BYTES))
+        except OSError:
+            # An error's answer would be taken for content.
+            raise Truncated from None
         if not chunk:
             raise Truncated
         sink.write(chunk)
@@ -381,23 +442,14 @@ def display(parts: list[str]) -> str:
     return "/".join(part for part in parts if part) or "."
 
 
-def exit_on_hangup() -> None:
-    """Ends the program once its input is closed, because a write without a reader blocks."""
-    poll = select.poll()
-    poll.register(sys.stdin.fileno(), 0)
-    poll.poll()
-    os._exit(1)
-
-
 if __name__ == "__main__":
+    hangup = Hangup()
+    _thread.start_new_thread(hangup.watch, ())
     # If the client has gone or a file shrinks while it is sent, no answer is possible.
     try:
-        main(
-            sys.stdin.buffer,
-            sys.stdout.buffer,
-            lambda: _thread.start_new_thread(exit_on_hangup, ()),
-        )
-        # The engine may drop what an ended program wrote: this one ends once its answer was read.
-        sys.stdin.buffer.read()
+        with open(0, "rb") as requests:
+            # It does not end by itself: the engine may drop what an ended program wrote.
+            while requests.peek(1):
+                main(requests, sys.stdout.buffer, hangup.answering)
     except (Truncated, BrokenPipeError):
         os._exit(1)

@@ -19,6 +19,7 @@ from chowder_local.core.errors.agents import (
 )
 from chowder_local.core.errors.upstream import StreamBroken
 from chowder_local.openclaw import files as module
+from chowder_local.openclaw.file_programs import FilePrograms
 from chowder_local.openclaw.files import PROGRAMS_PER_SANDBOX, Files, split_path
 from chowder_local.openclaw.gateway import take_refused_sizes
 from tests.scripted.hostile import heartbeat
@@ -48,8 +49,9 @@ def processes() -> LocalProcesses:
 
 
 @pytest.fixture
-def files(processes: LocalProcesses, home: Path) -> Files:
-    return Files(processes, str(home), idle_timeout_s=5.0)
+async def files(processes: LocalProcesses, home: Path) -> AsyncIterator[Files]:
+    async with FilePrograms(processes).open() as programs:
+        yield Files(programs, str(home), idle_timeout_s=5.0)
 
 
 class ScriptedProcesses:
@@ -74,9 +76,8 @@ class ScriptedProcesses:
 
 
 def files_with(*reply: bytes, stderr_tail: str = "") -> Files:
-    return Files(
-        ScriptedProcesses(*reply, stderr_tail=stderr_tail), "/data/.openclaw", idle_timeout_s=5.0
-    )
+    programs = FilePrograms(ScriptedProcesses(*reply, stderr_tail=stderr_tail))
+    return Files(programs, "/data/.openclaw", idle_timeout_s=5.0)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +236,7 @@ async def test_a_program_that_answers_byte_by_byte_is_given_up(
     begin: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "READ_TIMEOUT_S", 0.01)
-    files = Files(Trickling(begin), "/home", idle_timeout_s=5.0)
+    files = Files(FilePrograms(Trickling(begin)), "/home", idle_timeout_s=5.0)
     for call in (files.folder, files.text) if begin else (files.folder, files.text, files.download):
         with pytest.raises(GatewayUnavailable, match="has not answered within"):
             await call(SANDBOX_ID, "x")

@@ -129,6 +129,39 @@ def test_the_program_ends_with_its_input_because_output_of_an_ended_one_can_be_l
         assert child.wait(timeout=20) == 0
 
 
+def test_requests_are_answered_one_after_the_other_whatever_came_before(home: Path) -> None:
+    (home / "x").write_bytes(b"hello")
+    (home / "link").symlink_to(home)
+    reading = line(op="read", root=str(home), parts=["x"])
+    nowhere = str(home / "link")
+    refused = b'{"error": "refused", "message": "%b"}\n'
+    requests = [
+        (reading, b'{"size": 5}\nhello'),
+        (line(op="read", root=str(home), parts=["y"]), b'{"error": "missing", "message": ""}\n'),
+        (line(op="ready"), b'{"size": 0}\n'),
+        (upload(home, ["x", "y"], b"new"), refused % b"x is not a directory."),
+        (
+            upload(home, ["link"], b"n"),
+            refused % b"link is a symbolic link, and links are not followed.",
+        ),
+        (upload(home, ["new"], b"new"), b'{"size": 0}\n'),
+        (reading, b'{"size": 5}\nhello'),
+    ]
+    # Refused before its content is read.
+    lost = line(op="write", root=nowhere) + upload(home, ["z"], b"new").partition(b"\n")[2]
+    with started() as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        for request, answer in [*requests, *requests]:
+            child.stdin.write(request)
+            child.stdin.flush()
+            assert child.stdout.read(len(answer)) == answer
+        child.stdin.write(lost + reading)
+        child.stdin.flush()
+        assert json.loads(child.stdout.readline())["error"] == "refused"
+        assert child.stdout.read(17) == b'{"size": 5}\nhello'
+
+
 def test_an_answer_without_a_reader_ends_the_program(home: Path) -> None:
     (home / "x").write_bytes(bytes(1024 * 1024))
     with started() as child:
@@ -481,6 +514,19 @@ def test_a_file_that_shrinks_while_it_is_sent_ends_the_program(
 ) -> None:
     (home / "x").write_bytes(b"12345")
     monkeypatch.setattr(program, "answer", lambda *_, **__: os.truncate(home / "x", 2))
+    with pytest.raises(program.Truncated):
+        read(home, "x")
+
+
+def test_a_file_that_cannot_be_read_to_its_end_ends_the_program(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "x").write_bytes(b"12345")
+
+    def fail(_: int, __: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "read", fail)
     with pytest.raises(program.Truncated):
         read(home, "x")
 
