@@ -44,6 +44,7 @@ _LISTS = {
 FORMER_NAMES: Mapping[str, str | None] = {
     "max_running": "max_sandboxes",
     "paused_ttl_s": "release_stopped_after_s",
+    "freeze_after_s": None,
     "engine_threads": None,
     "swarm_secret_file": None,
     "disk_interval_s": None,

@@ -39,6 +39,8 @@ class Kitchen:
     organization_id: OrganizationId
     key: str
     """The organization's key."""
+    secret: bytes = SECRET
+    """What its configurations and model keys are encrypted with."""
 
 
 def empty_database(folder: Path) -> Path:

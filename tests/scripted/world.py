@@ -36,7 +36,7 @@ from chowder_local.relay.scripts.registry import ScriptRegistry
 from chowder_local.services import Services
 from chowder_local.store.database import Database
 from tests.scripted import homes
-from tests.scripted.database import SECRET, kitchen_database
+from tests.scripted.database import kitchen_database
 from tests.scripted.engine import NOWHERE, ScriptedEngine
 from tests.scripted.gateway import SandboxGateways, ScriptedGateway
 from tests.scripted.local_processes import LocalProcesses
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chowder_local.engine.engine_facts import EngineFacts
+    from tests.scripted.database import Kitchen
 
 ENDPOINTS = {
     "lab": Endpoint("lab", "http://127.0.0.1:9/v1", contexts={"lab": 16_000}),
@@ -161,22 +162,23 @@ class World(Services):
 async def open_world(
     tmp_path: Path,
     *,
+    kitchen: Kitchen | None = None,
     events: Events | None = None,
     egress: EgressRule | None = None,
     drain_timeout_s: float = 10.0,
     turn_timeout_s: float = math.inf,
     **settings: Any,
 ) -> AsyncIterator[World]:
-    """A world whose organization has keys for two of the three providers."""
+    """A world on a database in its folder; its organization has keys for two of three providers."""
     clock, gateway, egress_rule = Clock(), ScriptedGateway(), egress or EgressRule()
-    secret_box = SecretBox(SECRET)
+    kitchen = kitchen or await kitchen_database(tmp_path, clock)
+    secret_box = SecretBox(kitchen.secret)
     gateways = SandboxGateways(gateway, secret_box.gateway_token)
     # The path must not contain links.
     engine = ScriptedEngine(tmp_path.resolve() / "homes", gateways)
     processes = LocalProcesses(engine.running_home)
     programs = ScriptedPrograms(dict(PROGRAMS), check=engine.running_home)
     beside = ScriptedPrograms({"jobs": PROGRAMS["jobs"]}, check=engine.home)
-    kitchen = await kitchen_database(tmp_path, clock)
     async with (
         Database.open(kitchen.path) as database,
         gateways.serving(),
