@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 KEY = "CHOWDER_REMOTE_KEY"
 MAX_SHOWN = 20
-"""How many files a question names."""
+"""How many files a question or a note names."""
 
 
 @click.command(cls=Command)
@@ -93,7 +93,11 @@ def pull(
 @click.argument("file", type=SEED_PATH)
 @click.argument("url")
 @click.argument("instance", required=False)
-@click.option("--delete", is_flag=True, help="Remove settings and replaced keys, after asking.")
+@click.option(
+    "--delete",
+    is_flag=True,
+    help="Remove settings and replaced keys, after asking, and name the files that stay.",
+)
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
 @yes_option
 @click.pass_obj
@@ -126,10 +130,17 @@ def push(
         steps, state = _plan(target, organization)
         for each in left:
             note(f"Not pushed: {each}. The published API has no call for it, or it is for tests.")
-        for each in target.only_there(organization):
-            note(f"Stays: {without_controls(each)}. The API cannot remove a file.")
+        staying = list(target.only_there(organization))
+        for each in staying[:MAX_SHOWN]:
+            note(f"Stays: {without_controls(each)}")
+        if staying:
+            note(
+                "The API has no call that removes a file. What the seed file does not have stays "
+                f"({count_of(len(staying), 'file')}), also with --delete: have the agent remove it."
+            )
         if not steps:
-            say(f"{url} is as declared: nothing is to be changed.")
+            is_same = f"{url} is as declared: nothing is to be changed."
+            say("Nothing else is to be changed." if staying else is_same)
         if not steps or dry_run:
             return
         confirm(f"Take {count_of(len(steps), 'step')} at {url}?", yes=yes)

@@ -348,6 +348,22 @@ def test_only_delete_removes_settings_and_replaced_keys(sites: Sites, capsys: Ou
     assert config["skills"]["entries"]["pager"] == {"apiKey": "sk-planted"}
 
 
+def test_a_push_that_may_delete_names_the_files_that_no_call_removes(
+    sites: Sites, capsys: Output
+) -> None:
+    assert sites.pull("--yes") == 0
+    (sites.home() / "workspace/extra.md").write_bytes(b"Not declared.\n")
+    seed = str(sites.folder / "seed.yaml")
+    assert sites.run("push", seed, sites.url, "--yes") == 0
+    assert "extra.md" not in capsys.readouterr().err
+    assert sites.run("push", seed, sites.url, "--yes", "--delete") == 0
+    out, err = capsys.readouterr()
+    assert "Stays: workspace/extra.md of support" in err
+    assert "What the seed file does not have stays (1 file), also with --delete" in err
+    assert "is as declared" not in out
+    assert (sites.home() / "workspace/extra.md").exists()
+
+
 def test_a_push_warns_if_something_has_changed_since_the_plan(
     sites: Sites, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
