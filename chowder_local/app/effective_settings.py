@@ -9,8 +9,9 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.accounts.bootstrap import MODEL_KEY_VARIABLES, default_model_keys
+from chowder_local.core.data_dir_layout import PREFIX
 from chowder_local.core.model_endpoints import OLLAMA, key_variable
-from chowder_local.core.settings import PREFIX, Settings
+from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import find_engine
 
 if TYPE_CHECKING:

@@ -12,7 +12,14 @@ from urllib.parse import urlsplit
 import click
 
 from chowder_local.cli.output import note
-from chowder_local.cli.server_process import RunningServer, find_last, find_running
+from chowder_local.cli.run_file import RunningServer, find_last, find_running
+from chowder_local.core.data_dir_layout import (
+    CLIENT_NAMES,
+    DATA_DIR,
+    KEY_FILE,
+    PREFIX,
+    DataDir,
+)
 from chowder_local.core.errors.process import (
     ApiRefused,
     DataDirUnusable,
@@ -20,7 +27,6 @@ from chowder_local.core.errors.process import (
     ServerNotRunning,
     SettingsInvalid,
 )
-from chowder_local.core.settings import PREFIX, Settings
 from chowder_local.core.wording import program
 
 if TYPE_CHECKING:
@@ -28,13 +34,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chowder_local.client import Client
+    from chowder_local.core.settings import Settings
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-BASE_URL, KEY, KEY_FILE = "CHOWDER_BASE_URL", "CHOWDER_KEY", "CHOWDER_KEY_FILE"
-DATA_DIR = "CHOWDER_DATA_DIR"
+BASE_URL, KEY = "CHOWDER_BASE_URL", "CHOWDER_KEY"
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,21 @@ class Context:
     data_dir: Path | None = None
 
     def settings(self) -> Settings:
+        from chowder_local.core.settings import Settings
+
         return Settings.read(self.env, data_dir=self.data_dir)
+
+    def files(self) -> DataDir:
+        """The files of the data directory. Raises SettingsInvalid.
+
+        The settings, whose import takes as long as a whole call, are read only if the environment
+        has others, to check them.
+        """
+        variables = {name for name in self.env if name.startswith(PREFIX)}
+        if variables <= CLIENT_NAMES | {DATA_DIR, KEY_FILE}:
+            return DataDir.read(self.env, self.data_dir)
+        settings = self.settings()
+        return DataDir(settings.data_dir, settings.key_file)
 
     def with_settings(self, options: Mapping[str, Any]) -> Context:
         """A context whose environment has the settings that were given as options, too."""
@@ -62,7 +82,7 @@ class Context:
 
     def for_data_dir(self) -> Context:
         """A context for the data directory's server, even if CHOWDER_BASE_URL names another."""
-        return replace(self, data_dir=self.settings().data_dir)
+        return replace(self, data_dir=self.files().data_dir)
 
     def other_server(self) -> str | None:
         """The root URL in CHOWDER_BASE_URL; None if unset or the data directory's own server.
@@ -73,23 +93,21 @@ class Context:
         if base_url is None:
             return None
         root_url = base_url.rstrip("/").removesuffix("/v1")
-        settings = self.settings()
         # A shell may still have the address of the data directory's last server.
-        last = find_last(settings)
-        own = [settings.root_url] if last is None else [last.root_url, last.public_url]
+        last = find_last(self.files())
+        own = [self.settings().root_url] if last is None else [last.root_url, last.public_url]
         return None if _address(root_url) in map(_address, own) else root_url
 
     def require_local(self, command: str) -> None:
         """Raises ServerElsewhere if CHOWDER_BASE_URL names another server."""
         if (root_url := self.other_server()) is not None:
-            raise ServerElsewhere(command, root_url, str(self.settings().data_dir))
+            raise ServerElsewhere(command, root_url, str(self.files().data_dir))
 
     def running(self) -> RunningServer:
         """The server of the data directory. Raises ServerNotRunning if it does not run."""
-        settings = self.settings()
-        running = find_running(settings)
+        running = find_running(self.files())
         if running is None:
-            raise ServerNotRunning(settings.root_url)
+            raise ServerNotRunning(self.settings().root_url)
         return running
 
     def root_url(self) -> str:
@@ -115,11 +133,10 @@ class Context:
             raise SettingsInvalid(
                 f"{BASE_URL} names {root_url}, but there is no key for it. Set {KEY} or {KEY_FILE}."
             )
-        settings = self.settings()
         try:
-            return settings.default_key_file.read_text().strip()
+            return self.files().default_key_file.read_text().strip()
         except FileNotFoundError:
-            raise ServerNotRunning(settings.root_url) from None
+            raise ServerNotRunning(self.settings().root_url) from None
         except OSError as failure:
             raise DataDirUnusable(f"The key cannot be read: {failure}") from failure
 
@@ -147,7 +164,7 @@ class Context:
 
     def program(self) -> str:
         """The shell command that calls this program with the same data directory."""
-        return program(self.settings().data_dir, self.env.get("PATH"))
+        return program(self.files().data_dir, self.env.get("PATH"))
 
     def _variable(self, name: str) -> str | None:
         return None if self.data_dir is not None else self.env.get(name, "").strip() or None

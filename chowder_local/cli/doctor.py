@@ -17,7 +17,8 @@ import click
 from chowder_local import __version__
 from chowder_local.cli.options import Command, output_option
 from chowder_local.cli.output import Output, note, say, show_json
-from chowder_local.cli.server_process import find_running, is_locked
+from chowder_local.cli.run_file import find_running
+from chowder_local.cli.server_process import is_locked
 from chowder_local.core import model_endpoints
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.secrets import SecretBox, redact, secret_values

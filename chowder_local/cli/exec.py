@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.context import BASE_URL, DATA_DIR, KEY
+from chowder_local.cli.context import BASE_URL, KEY
 from chowder_local.cli.options import Command, Usd
 from chowder_local.cli.output import note, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.cli.server_process import healthy_server
 from chowder_local.core.addresses import free_port
+from chowder_local.core.data_dir_layout import DATA_DIR
 from chowder_local.core.domain import BudgetPeriod
 from chowder_local.core.errors import FAILURE
 from chowder_local.core.errors.process import SettingsInvalid
@@ -72,7 +73,7 @@ def exec(  # noqa: A001 - the command's name
         raise SettingsInvalid(f"There is no command {command[0]!r}. Check its name and PATH.")
     seeding = None if seed is None else read_file(context, seed)
     with Signals() as signals, ExitStack() as stack:
-        if context.other_server() is None and healthy_server(context.settings()) is None:
+        if context.other_server() is None and healthy_server(context.files()) is None:
             context = stack.enter_context(_own_server(context, signals, offline=offline))
         if budget is not None:
             client = stack.enter_context(context.client())
@@ -81,7 +82,7 @@ def exec(  # noqa: A001 - the command's name
             seed_server(context, seeding)
         variables = {BASE_URL: context.base_url(), KEY: context.key()}
         if context.other_server() is None:
-            variables[DATA_DIR] = str(context.settings().data_dir)
+            variables[DATA_DIR] = str(context.files().data_dir)
         if instance is not None:
             client = stack.enter_context(context.client())
             instance_id = stack.enter_context(_agent(client, signals, instance))

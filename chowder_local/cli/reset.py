@@ -10,8 +10,9 @@ from filelock import FileLock, Timeout
 
 from chowder_local.cli.options import Command, confirm, output_option, yes_option
 from chowder_local.cli.output import Output, count_of, note, say, show_json, show_result, waiting
+from chowder_local.cli.run_file import find_running
 from chowder_local.cli.seed import other_memories
-from chowder_local.cli.server_process import find_running, stop_running
+from chowder_local.cli.server_process import stop_running
 from chowder_local.client.abandoned_runs import end_abandoned
 from chowder_local.core.errors.process import DataDirLocked, DataDirUnusable
 

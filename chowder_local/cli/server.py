@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.context import BASE_URL, DATA_DIR, KEY
+from chowder_local.cli.context import BASE_URL, KEY
 from chowder_local.cli.options import Command, output_option
 from chowder_local.cli.output import Output, note, say, show_json, waiting
+from chowder_local.cli.run_file import find_running
 from chowder_local.cli.seed import organization_key
-from chowder_local.cli.server_process import find_running, is_locked, stop_running
+from chowder_local.cli.server_process import is_locked, stop_running
+from chowder_local.core.data_dir_layout import DATA_DIR
 from chowder_local.core.errors.process import ServerNotReady, ServerNotRunning
 
 if TYPE_CHECKING:

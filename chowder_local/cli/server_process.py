@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import click
 from filelock import FileLock, Timeout
 
 from chowder_local.cli.output import waiting
+from chowder_local.cli.run_file import find_running
 from chowder_local.core.data_dir import full, is_full, open_log
+from chowder_local.core.data_dir_layout import PREFIX
 from chowder_local.core.errors import FAILURE, ChowderError
 from chowder_local.core.errors.process import (
     DataDirUnusable,
@@ -25,13 +25,13 @@ from chowder_local.core.errors.process import (
     ServerOfContainer,
     ServerStuck,
 )
-from chowder_local.core.settings import PREFIX
 from chowder_local.engine.self_container import is_in_container, process_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from chowder_local.core.settings import Settings
+    from chowder_local.cli.run_file import RunningServer
+    from chowder_local.core.data_dir_layout import DataDirLayout
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 60.0
@@ -53,56 +53,7 @@ class ServerFailed(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click itself sets it like this
 
 
-@dataclass(frozen=True)
-class RunningServer:
-    """The content of a server's run file; `root_url` has no `/v1`."""
-
-    pid: int
-    root_url: str
-    version: str
-    providers: Mapping[str, str] = field(default_factory=dict)
-    """URLs by name of the model providers that the server was started with."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """The settings that it runs with, in the form of `effective_settings`."""
-    published_url: str | None = None
-    process_namespace: str | None = None
-    """What `pid` is of; None if the server is of a version that does not say."""
-
-    @property
-    def public_url(self) -> str:
-        """The URL for clients, without `/v1`; a server in a container has another root URL."""
-        return self.published_url or self.root_url
-
-    @property
-    def base_url(self) -> str:
-        """The URL for clients, with `/v1`."""
-        return f"{self.public_url}/v1"
-
-
-def find_running(settings: Settings) -> RunningServer | None:
-    """The server of the run file, if the file is valid; the server may have died since."""
-    return _read(settings.run_file)
-
-
-def find_last(settings: Settings) -> RunningServer | None:
-    """The server that runs, or that ran last."""
-    return find_running(settings) or _read(settings.last_run_file)
-
-
-def _read(file: Path) -> RunningServer | None:
-    try:
-        content = json.loads(file.read_bytes())
-        root_url = str(content["base_url"]).rstrip("/").removesuffix("/v1")
-        providers = dict(content.get("providers", {}))
-        effective = dict(content.get("settings", {}))
-        pid, version = int(content["pid"]), str(content["version"])
-        published_url, namespace = content.get("public_url"), content.get("process_namespace")
-        return RunningServer(pid, root_url, version, providers, effective, published_url, namespace)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def is_locked(settings: Settings) -> bool:
+def is_locked(settings: DataDirLayout) -> bool:
     """Whether a server uses the data directory; its lock ends with its process.
 
     Raises DataDirUnusable if the lock file cannot be opened.
@@ -120,7 +71,7 @@ def is_locked(settings: Settings) -> bool:
     return False
 
 
-def stop_running(settings: Settings, timeout_s: float = STOP_TIMEOUT_S) -> int | None:
+def stop_running(settings: DataDirLayout, timeout_s: float = STOP_TIMEOUT_S) -> int | None:
     """Stops the server, waits for its end, and returns its process id; None if none ran.
 
     Raises ServerStuck if it does not stop in time, ServerOfContainer in the server's own container
@@ -159,7 +110,7 @@ def stop_running(settings: Settings, timeout_s: float = STOP_TIMEOUT_S) -> int |
     return running.pid
 
 
-def healthy_server(settings: Settings) -> RunningServer | None:
+def healthy_server(settings: DataDirLayout) -> RunningServer | None:
     """The server of the data directory, if it takes calls."""
     running = find_running(settings)
     if running is None:
@@ -176,7 +127,7 @@ def healthy_server(settings: Settings) -> RunningServer | None:
 
 
 def start_detached(
-    settings: Settings,
+    settings: DataDirLayout,
     env: Mapping[str, str],
     prepare: Callable[[], object] = lambda: None,
     timeout_s: float = READY_TIMEOUT_S,
@@ -230,7 +181,7 @@ def start_detached(
 
 
 def wait_until_ready(
-    settings: Settings,
+    settings: DataDirLayout,
     pid: int,
     has_ended: Callable[[], bool],
     timeout_s: float = READY_TIMEOUT_S,
@@ -249,7 +200,7 @@ def wait_until_ready(
     return None
 
 
-def _wait_for_run_file(settings: Settings) -> RunningServer | None:
+def _wait_for_run_file(settings: DataDirLayout) -> RunningServer | None:
     """The server, which may have the lock before it has written its run file.
 
     Raises ServerNotReady if the file is not written in time.

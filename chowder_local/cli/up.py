@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chowder_local.cli.context import Context
-    from chowder_local.cli.server_process import RunningServer
+    from chowder_local.cli.run_file import RunningServer
     from chowder_local.core.settings import Settings
     from chowder_local.seeding.desired_state import Document
 

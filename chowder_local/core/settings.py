@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from chowder_local.core import model_endpoints
 from chowder_local.core.addresses import is_loopback
+from chowder_local.core.data_dir_layout import (
+    CLIENT_NAMES,
+    PREFIX,
+    DataDirLayout,
+    absolute,
+    default_data_dir,
+)
 from chowder_local.core.domain import MAX_BUDGET_USD, Egress, ModelProvider, Tier
 from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-PREFIX = "CHOWDER_"
-CLIENT_NAMES = frozenset(
-    {
-        "CHOWDER_BASE_URL",
-        "CHOWDER_KEY",
-        "CHOWDER_REMOTE_KEY",
-        "CHOWDER_COMMAND",
-        "CHOWDER_TEST_RECORD",
-    }
-)
-"""Variables with our prefix that clients read; `chowder-local env` prints them."""
 
 _LISTS = {
     "cors_origins",
@@ -59,17 +52,7 @@ FORMER_NAMES: Mapping[str, str | None] = {
 log = logging.getLogger(__name__)
 
 
-@dataclass(eq=False, repr=False)
-class _InDataDir:
-    """A path in the data directory."""
-
-    name: str
-
-    def __get__(self, settings: Settings, _: type[Settings]) -> Path:
-        return settings.data_dir / self.name
-
-
-class Settings(BaseModel):
+class Settings(DataDirLayout, BaseModel):
     """Each field is the environment variable `CHOWDER_<FIELD>`; the CLI's options override it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,7 +66,7 @@ class Settings(BaseModel):
         "server listens on: for a server in a container, the published port.",
     )
     data_dir: Path = Field(
-        default_factory=lambda: user_data_path("chowder-local"),
+        default_factory=default_data_dir,
         description="Directory of the database, keys and logs; by default "
         "`~/.local/share/chowder-local` on Linux and "
         "`~/Library/Application Support/chowder-local` on macOS.",
@@ -372,8 +355,7 @@ class Settings(BaseModel):
     @field_validator("data_dir", "key_file", "ca_bundle", "replies", "record", "replay")
     @classmethod
     def _make_absolute(cls, path: Path | None) -> Path | None:
-        # A detached server runs in another directory, and only a shell expands a "~".
-        return None if path is None else path.expanduser().absolute()
+        return None if path is None else absolute(path)
 
     @classmethod
     def read(cls, env: Mapping[str, str], **options: Any) -> Self:
@@ -445,30 +427,6 @@ class Settings(BaseModel):
     def is_on_loopback(self) -> bool:
         """Whether the API listens on a loopback address only."""
         return is_loopback(self.host)
-
-    @property
-    def default_key_file(self) -> Path:
-        """The file of the default organization's API key."""
-        return self.key_file or self.data_dir / "default.key"
-
-    database_file: ClassVar = _InDataDir("chowder.db")
-    secret_file: ClassVar = _InDataDir("secret.key")
-    """The secret that encrypts data at rest and from which internal tokens are derived."""
-    seed_file: ClassVar = _InDataDir("seed.json")
-    """The keys that `seed` has created: a server returns a key only once."""
-    snapshots_dir: ClassVar = _InDataDir("snapshots")
-    leases_dir: ClassVar = _InDataDir("leases")
-    """Leases of test runs: the next run removes what a killed one left."""
-    store_file: ClassVar = _InDataDir("store.id")
-    """The store's id, a label of everything that the server makes on the engine."""
-    lock_file: ClassVar = _InDataDir("server.lock")
-    """Locked while a server runs on the data directory."""
-    run_file: ClassVar = _InDataDir("server.json")
-    """The running server's `pid`, `base_url`, `version`, `settings` and more."""
-    last_run_file: ClassVar = _InDataDir("server.json.last")
-    """The run file of the server that ended last, which has its address."""
-    log_file: ClassVar = _InDataDir("server.log")
-    """The log of a detached server."""
 
 
 @cache

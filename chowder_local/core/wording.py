@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING
 
-from chowder_local.core.settings import Settings
+from chowder_local.core.data_dir_layout import default_data_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ def program(data_dir: Path, path: str | None = None) -> str:
     command = [PROGRAM]
     if shutil.which(PROGRAM, path=path) is None:
         command = [str(script)] if script.exists() else [sys.executable, "-m", "chowder_local"]
-    if data_dir != Settings.read({}).data_dir:
+    if data_dir != default_data_dir():
         command += ["--data-dir", str(data_dir.absolute())]
     return shlex.join(command)
 

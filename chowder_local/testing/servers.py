@@ -205,7 +205,8 @@ class Server:
         of the environment, except MACHINE_VARIABLES. Raises ServerNotReady if the server does not
         become healthy, EngineUnavailable without an engine, and ImageBuildFailed.
         """
-        from chowder_local.core.settings import PREFIX, Settings
+        from chowder_local.core.data_dir_layout import PREFIX
+        from chowder_local.core.settings import Settings
         from chowder_local.engine import server_container
 
         settings = Settings.read(env)

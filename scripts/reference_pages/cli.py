@@ -9,8 +9,9 @@ import click
 
 from chowder_local.cli.main import chowder_local
 from chowder_local.cli.options import ALIASES, examples_of
+from chowder_local.core.data_dir_layout import PREFIX
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.settings import PREFIX, Settings
+from chowder_local.core.settings import Settings
 from chowder_local.core.wording import PROGRAM
 from scripts.reference_pages.errors import anchor, every_error, meaning
 from scripts.reference_pages.markdown import code, codes, fence, inline, prose, table

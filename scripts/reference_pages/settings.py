@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from chowder_local.core.settings import CLIENT_NAMES, PREFIX, Settings
+from chowder_local.core.data_dir_layout import CLIENT_NAMES, PREFIX
+from chowder_local.core.settings import Settings
 from scripts.reference_pages.markdown import code, codes, inline, table
 from scripts.reference_pages.markdown import page as make_page
 from scripts.reference_pages.schemas import Schemas

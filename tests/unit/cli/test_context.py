@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chowder_local.cli.context import Context
-from chowder_local.cli.server_process import find_running
+from chowder_local.cli.run_file import find_running
 from chowder_local.core.errors.process import (
     DataDirUnusable,
     ServerElsewhere,

@@ -207,6 +207,20 @@ def test_quick_commands_load_nothing_heavy(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+def test_a_call_of_the_server_loads_no_settings(tmp_path: Path) -> None:
+    (tmp_path / "default.key").write_text("k")
+    (tmp_path / "server.json").write_text(
+        '{"pid": 1, "base_url": "http://127.0.0.1:1", "version": "1"}'
+    )
+    code = (
+        "import sys; from chowder_local.cli.main import run\n"
+        f"run(['instances', 'ls'], {{'CHOWDER_DATA_DIR': {str(tmp_path)!r}}})\n"
+        "assert 'httpx' in sys.modules and 'pydantic' not in sys.modules"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_a_closed_pipe_that_click_notices_has_the_same_exit_code(fail_with: Raising) -> None:
     fail_with(SystemExit(1))
     assert run(["up"], {}) == 141

@@ -12,7 +12,8 @@ import pytest
 from filelock import FileLock
 
 from chowder_local.cli import server_process
-from chowder_local.cli.server_process import find_running, is_locked, stop_running
+from chowder_local.cli.run_file import find_running
+from chowder_local.cli.server_process import is_locked, stop_running
 from chowder_local.core.errors.process import (
     DataDirUnusable,
     ServerNotReady,

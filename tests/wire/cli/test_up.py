@@ -14,7 +14,7 @@ import pytest
 from chowder_local.app.effective_settings import effective_settings
 from chowder_local.cli import up as module
 from chowder_local.cli.main import run
-from chowder_local.cli.server_process import RunningServer, find_running
+from chowder_local.cli.run_file import RunningServer, find_running
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.settings import Settings
 from chowder_local.seeding.desired_state import Document
