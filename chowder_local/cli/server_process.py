@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 60.0
 POLL_S = 0.05
+READY_POLL_S = 0.01
 READY_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 5.0
@@ -196,7 +197,7 @@ def wait_until_ready(
             with Client(running.root_url, timeout_s=CALL_TIMEOUT_S) as client:
                 if client.is_ready():
                     return running
-        time.sleep(POLL_S)
+        time.sleep(READY_POLL_S)
     return None
 
 
