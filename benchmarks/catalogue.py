@@ -38,6 +38,7 @@ class Row:
 ROWS: Mapping[str, Row] = {
     "create-warm": Row("create with a warm sandbox; the engine's unpause", creation.warm),
     "create-cold": Row("create without one; stock by docker run, fleet", creation.cold),
+    "first-answer": Row("create → an agent's first answer; stock's", creation.first_answer),
     "fork": Row("a fork with a warm sandbox; a warm create and a plain copy", forking.fork),
     "first-message": Row("an agent's first message; its later ones", turns.first_message),
     "processor-time": Row("an agent's processor time for a turn; stock's", turns.processor_time),
@@ -54,10 +55,12 @@ ROWS: Mapping[str, Row] = {
     "streams": Row("64 streams at once; straight from the gateway", streams.streams),
     "status": Row("GET …/status; an empty Starlette route", requests.status),
     "memory": Row("an agent's memory after its first turn; stock", footprint.agent_memory),
+    "idle-density": Row("idle agents in a GiB; stock's", footprint.idle_density),
     "server-memory": Row("the server's memory, long answer; short one", footprint.server_memory),
     "up": Row("up → healthy; importing the dependencies", startup.up),
     "swarm": Row("an agent on three machines; on one (root on Linux)", stack.swarm),
     "scale": Row("list and status with 10,000 rows; with 10", requests.scale),
+    "server-idle": Row("a server with 10,000 agents, idle; with 10", requests.server_idle),
 }
 
 QUICK: Mapping[str, int] = {

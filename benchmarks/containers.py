@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 
 if TYPE_CHECKING:
     import docker
@@ -61,8 +62,14 @@ def remove_all(client: docker.DockerClient, run: str | None = None) -> int:
 
 
 def remove_images(client: docker.DockerClient) -> int:
-    """Removes the benchmarks' images, and returns their number."""
-    images = client.images.list(filters={"label": LABEL})
-    for image in images:
-        client.images.remove(str(image.id), force=True)
-    return len(images)
+    """Removes the benchmarks' images that no other run uses, and returns their number."""
+    count = 0
+    for image in client.images.list(filters={"label": LABEL}):
+        try:
+            client.images.remove(str(image.id), force=True)
+        except APIError as refused:
+            if refused.status_code != HTTPStatus.CONFLICT:
+                raise
+            continue
+        count += 1
+    return count

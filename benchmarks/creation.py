@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from benchmarks.fleet import fleet
 from benchmarks.results import Goal, Measure, Outcome, Rule
 from benchmarks.samples import alternately
 from benchmarks.stock_openclaw import start, stock
-from benchmarks.waiting import NotMeasured, took_ms
+from benchmarks.waiting import NotMeasured, ms_since, took_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 WARM_ROUNDS = 10
 COLD_ROUNDS = 5
+ANSWER_ROUNDS = 5
 COLD_POLL_S = 0.1
 """More frequent polling would be a large part of the server's work meanwhile."""
 
@@ -88,6 +90,56 @@ def cold(bench: Bench) -> Outcome:
     if "fleet" in taken:
         measures += _compare_boots(taken, "fleet", "openclaw fleet", None)
     return Outcome("create-cold", "Create, cold", tuple(measures), 1, tuple(notes))
+
+
+def first_answer(bench: Bench) -> Outcome:
+    """From a create to the end of the agent's first answer: warm, cold, and stock OpenClaw."""
+    rounds = bench.rounds_or(ANSWER_ROUNDS)
+    with (
+        bench.server(WARM_POOL_SIZE="1") as pooled,
+        bench.server() as plain,
+        stock(bench) as peer,
+    ):
+
+        def answered_by(server: Server) -> Sample:
+            # Nothing is measured while a warm sandbox boots, and each has one to begin with.
+            pooled.wait_for_pool(1)
+            began_s = time.perf_counter()
+            instance, _ = server.create()
+            server.say(instance, "Hello.")
+            taken_ms = ms_since(began_s)
+            server.delete(instance)
+            return {"ms": taken_ms}
+
+        def stock_answered() -> Sample:
+            pooled.wait_for_pool(1)
+            agent = start(peer)
+            answer_ms = agent.say("Hello.")
+            containers.remove(agent.container)
+            return {"ms": agent.ready_ms + answer_ms}
+
+        subjects: dict[str, Callable[[], Sample]] = {
+            "warm": lambda: answered_by(pooled),
+            "cold": lambda: answered_by(plain),
+            "stock": stock_answered,
+        }
+        taken = alternately(subjects, rounds, bench.warm_up_or_none(1), bench.progress)
+    measures = tuple(
+        compare(
+            taken,
+            "ms",
+            f"create → first answer, {subject}",
+            "ms",
+            "stock",
+            "stock OpenClaw",
+            ours=subject,
+        )
+        for subject in ("warm", "cold")
+    )
+    note = "The next warm sandbox is made while an agent of the warm row answers."
+    return Outcome(
+        "first-answer", "Create → first answer", measures, bench.warm_up_or_none(1), (note,)
+    )
 
 
 def _ours(bench: Bench, server: Server) -> Sample:

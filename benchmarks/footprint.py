@@ -19,7 +19,7 @@ from benchmarks.stock_openclaw import start, stock
 from benchmarks.waiting import NotMeasured, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from docker.models.containers import Container
 
@@ -28,10 +28,15 @@ if TYPE_CHECKING:
     from benchmarks.servers import Server
     from benchmarks.stock_openclaw import Stock
 
+GIB = 1024**3
 MEMORY_ROUNDS = 3
 READINGS = 10
 READING_INTERVAL_S = 0.5
 RELEASE_TIMEOUT_S = 60.0
+
+DENSITY_ROUNDS, DENSITY_AGENTS = 1, 5
+IDLE_S = 60.0
+"""An agent collects its garbage 11 s after an answer."""
 
 ANSWER_ROUNDS = 3
 PIECE_BYTES = 1000
@@ -73,6 +78,46 @@ def agent_memory(bench: Bench) -> Outcome:
         f"{READINGS} readings in {READINGS * READING_INTERVAL_S:g} s; agents were created cold."
     )
     return Outcome("memory", "Memory of an agent", tuple(measures), 0, (note,))
+
+
+def idle_density(bench: Bench) -> Outcome:
+    """How many running agents, idle since a first turn, fit into a GiB; the same of stock."""
+    rounds = bench.rounds_or(DENSITY_ROUNDS)
+    with bench.server() as server, stock(bench) as peer:
+
+        def ours() -> Sample:
+            agents = [server.create()[0] for _ in range(DENSITY_AGENTS)]
+            for agent in agents:
+                server.say(agent, "Hello.")
+            taken = _idle_in_gib([bench.sandbox(agent) for agent in agents])
+            for agent in agents:
+                server.delete(agent)
+            return taken
+
+        def theirs() -> Sample:
+            agents = [start(peer) for _ in range(DENSITY_AGENTS)]
+            for agent in agents:
+                agent.say("Hello.")
+            taken = _idle_in_gib([agent.container for agent in agents])
+            for agent in agents:
+                containers.remove(agent.container)
+            return taken
+
+        taken = alternately({"ours": ours, "stock": theirs}, rounds, 0, bench.progress)
+    what = "running agents in a GiB, idle since their first turn"
+    measure = compare(taken, "per GiB", what, "agents", "stock", "stock OpenClaw")
+    note = (
+        f"{DENSITY_AGENTS} agents at once, {IDLE_S:g} s after their first turns. An agent that "
+        "hibernates, by default after two hours, takes no memory of its own."
+    )
+    return Outcome("idle-density", "Idle agents in a GiB", (measure,), 0, (note,))
+
+
+def _idle_in_gib(agents: Sequence[Container]) -> Sample:
+    # This minute is what the row is about; no event ends it.
+    time.sleep(IDLE_S)
+    taken_mb = sum(_usual_mb(each) for each in agents)
+    return {"per GiB": len(agents) * GIB / (taken_mb * containers.MB)}
 
 
 def server_memory(bench: Bench) -> Outcome:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
+
+import psutil
 
 from benchmarks import load, rows
 from benchmarks.comparison import compare
 from benchmarks.load import Target
 from benchmarks.results import Goal, Outcome, Rule
 from benchmarks.samples import alternately, middle
+from benchmarks.waiting import NotMeasured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 ROUNDS = 7
 WINDOW_S = 2.0
 CONNECTIONS = 16
+IDLE_ROUNDS, IDLE_S = 3, 30.0
 FEW, MANY, SESSIONS, ENDED, KEYS = 10, 10_000, 100_000, 10_000, 1_000
 
 
@@ -77,6 +82,48 @@ def scale(bench: Bench) -> Outcome:
         f"{ENDED:,} terminated ones of the same organization, {SESSIONS:,} sessions, {KEYS:,} keys."
     )
     return Outcome("scale", f"With {MANY:,} rows", tuple(measures), 1, (note,))
+
+
+def server_idle(bench: Bench) -> Outcome:
+    """What a server with ten thousand stopped agents does when nothing happens; one with ten."""
+    rounds = bench.rounds_or(IDLE_ROUNDS)
+    with bench.server(is_up=False) as small, bench.server(is_up=False) as large:
+        bench.progress("filling two stores")
+        rows.fill(small.data_dir, FEW, FEW, own=FEW)
+        rows.fill(large.data_dir, MANY, MANY, own=MANY)
+        small.up()
+        large.up()
+        subjects: dict[str, Callable[[], Sample]] = {
+            "many": lambda: _idle(large),
+            "few": lambda: _idle(small),
+        }
+        taken = alternately(subjects, rounds, 1, bench.progress)
+    measures = tuple(
+        compare(taken, metric, f"{what} in a minute", unit, "few", f"{FEW} agents", ours="many")
+        for metric, what, unit in (
+            ("cpu_s", "the server's processor time", "CPU-s"),
+            ("kb", "written to disk", "kB"),
+        )
+    )
+    note = f"All agents are stopped and have left memory. A round lasts {IDLE_S:g} s."
+    return Outcome("server-idle", f"An idle server, {MANY:,} agents", measures, 1, (note,))
+
+
+def _idle(server: Server) -> Sample:
+    before_s, before_bytes = server.used_s(), _written_bytes(server)
+    # These seconds are what the row is about; no event ends them.
+    time.sleep(IDLE_S)
+    minutes = IDLE_S / 60
+    return {
+        "cpu_s": (server.used_s() - before_s) / minutes,
+        "kb": (_written_bytes(server) - before_bytes) / 1000 / minutes,
+    }
+
+
+def _written_bytes(server: Server) -> int:
+    if not psutil.LINUX:
+        raise NotMeasured("only Linux tells what a process has written")
+    return int(server.process.io_counters().write_bytes)
 
 
 def _status_of(server: Server) -> Target:
