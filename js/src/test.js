@@ -67,6 +67,7 @@ class Organization {
     const env = isRecording() ? process.env : {};
     const keys = PROVIDERS.map((name) => [name, env[`${name.toUpperCase()}_API_KEY`] ?? "offline"]);
     await this.client.call("updateOrganization", { body: { model_api_keys: Object.fromEntries(keys) } });
+    await this.client.call("setOrganizationSettings", { body: { reuses_sandboxes: true } });
     const { url } = await this.client.call("createPortal");
     const moved = await fetch(`${url}&tier=whale`, { method: "POST" });
     if (!moved.ok) throw new Error(`The tests' organization stays small: HTTP ${moved.status}`);
