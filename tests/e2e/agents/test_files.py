@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from chowder_local.engine.containers import list_commands
+from chowder_local.openclaw.standing_work import FILE_PROGRAM, has_foreign_process
 from tests.e2e.containers import container_of, inside
 from tests.e2e.waiting import eventually
 
@@ -63,6 +65,21 @@ def text_at(api: Api, files: str, path: str) -> str:
 def names(answer: httpx.Response) -> list[str]:
     assert answer.status_code == 200, answer.text
     return [entry["name"] for entry in answer.json()["entries"]]
+
+
+def test_a_file_program_waits_for_the_next_call_and_ends_without_one(
+    api: Api, files: str, container: Container
+) -> None:
+    def programs() -> list[str]:
+        return [each for each in list_commands(container) if FILE_PROGRAM in each]
+
+    put(api, files, f"{FOLDER}/x", "x")
+    waiting = programs()
+    assert waiting
+    assert text_at(api, files, f"{FOLDER}/x") == "x"
+    # It does not keep its agent in memory.
+    assert not has_foreign_process(["openclaw-gateway", *waiting])
+    eventually(lambda: not programs(), "the program has ended")
 
 
 @pytest.mark.parametrize("content", [b"", bytes(range(256)) * 1000, "naïve 日本語 😀\r\n".encode()])
