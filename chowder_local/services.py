@@ -71,7 +71,6 @@ from chowder_local.instances.warm_pool.sandboxes import (
     WarmSandboxMatcher,
 )
 from chowder_local.messengers.service import Messengers
-from chowder_local.openclaw.channel_preload import ChannelPreload
 from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
 from chowder_local.openclaw.files import TRANSFER_IDLE_TIMEOUT_S, Files
 from chowder_local.openclaw.gateway import Gateway, take_refused_sizes
@@ -350,7 +349,6 @@ class Services:
             agents=self.agents,
             snapshots=self.snapshots,
             warm_up=WarmUp(self.control, self.exec, self.home, self.shortcuts.allow),
-            channel_preload=ChannelPreload(lambda: self.messengers.fields_of_nobody()),
             state_transfers=self.state_transfers,
             allows=self.shortcuts.allow,
             clock=self.clock,

@@ -71,9 +71,6 @@ FOR_EVER_S = 31 * 86_400.0
 RETRY_S = 0.5
 MAX_TRIES = 120
 """An agent that cannot be called then is called again only after something has happened to it."""
-NOBODY = InstanceId("00000000-0000-0000-0000-000000000000")
-PRELOADED_MAX = 3
-"""Each channel that a warm sandbox has loaded costs some three seconds of a processor."""
 REFUSED = {400, 413}
 """What a plugin answers to a message that it will never take."""
 
@@ -107,16 +104,8 @@ class Messengers:
 
     def fields(self, instance: Instance, channel: str) -> dict[str, Any]:
         """What connects a channel to the local messenger."""
-        return self._fields(instance.id, channel)
-
-    async def fields_of_nobody(self) -> dict[str, dict[str, Any]]:
-        """What has the channels that agents use tried in vain to connect, by channel."""
-        names = await self.queries.latest_channels(PRELOADED_MAX)
-        return {name: self._fields(NOBODY, name) for name in names if name in STAND_INS}
-
-    def _fields(self, instance_id: InstanceId, channel: str) -> dict[str, Any]:
-        secret = self.secret_box.messenger_secret(instance_id, channel)
-        return STAND_INS[channel].fields(self._url(instance_id, channel), secret)
+        secret = self.secret_box.messenger_secret(instance.id, channel)
+        return STAND_INS[channel].fields(self._url(instance, channel), secret)
 
     async def mailbox(self, instance: Instance, channel: str) -> Mailbox:
         """The mailbox of an agent's channel, with the messages that are kept."""
@@ -127,7 +116,7 @@ class Messengers:
                     instance=instance,
                     channel=channel,
                     secret=self.secret_box.messenger_secret(instance.id, channel),
-                    url=self._url(instance.id, channel),
+                    url=self._url(instance, channel),
                     is_running=partial(self._is_running, instance.id),
                     queries=self.queries,
                     events=self.events,
@@ -235,8 +224,8 @@ class Messengers:
         instance = await self.instances.get(instance_id)
         return instance is not None and instance.status is InstanceStatus.RUNNING
 
-    def _url(self, instance_id: InstanceId, channel: str) -> str:
-        return f"{self.relay_url}/{PATH}/{channel}/{instance_id}"
+    def _url(self, instance: Instance, channel: str) -> str:
+        return f"{self.relay_url}/{PATH}/{channel}/{instance.id}"
 
     def forget(self, instance_id: InstanceId) -> None:
         """Drops the mailboxes of an instance that is deleted."""

@@ -196,7 +196,7 @@ class Channels:
 
     async def states(self, instance: Instance) -> list[ChannelState]:
         """The state of every channel. Raises GatewayUnavailable."""
-        return list((await channel_states(self._gateway(instance))).values())
+        return list((await _states(self._gateway(instance))).values())
 
     def qr_login(self, instance: Instance, channel: Channel) -> QrLogin | None:
         """The latest QR code of a channel; None if there is none, or it was scanned."""
@@ -204,7 +204,7 @@ class Channels:
 
     async def state(self, instance: Instance, channel: Channel) -> ChannelState:
         """The state of one channel. Raises GatewayUnavailable."""
-        return (await channel_states(self._gateway(instance)))[channel.name]
+        return (await _states(self._gateway(instance)))[channel.name]
 
     async def connect(
         self, instance: Instance, channel: Channel, fields: Mapping[str, Any]
@@ -299,7 +299,7 @@ class Channels:
         section = (await _configured(gateway)).get(channel.name)
         if not (_is_enabled(section) and is_local(section)):
             raise ChannelNotLocal(channel.name)
-        if not channel.reconnects and (await channel_states(gateway))[channel.name].has_failed:
+        if not channel.reconnects and (await _states(gateway))[channel.name].has_failed:
             await _start_again(gateway, channel)
 
     async def reconnect(self, instance: Instance, channel: Channel) -> None:
@@ -377,7 +377,7 @@ class Channels:
         """Waits for the result of an attempt that is not the one of the former state."""
         ends_s = time.monotonic() + self._connect_timeout_s
         while True:
-            state = (await channel_states(gateway))[channel.name]
+            state = (await _states(gateway))[channel.name]
             is_over = time.monotonic() > ends_s
             is_new = state.attempt is None or state.attempt != former.attempt
             if state.is_connected:
@@ -452,8 +452,7 @@ async def _configured(gateway: Gateway) -> Mapping[str, Any]:
     return untrusted_json.object_at(answer, "sourceConfig", "channels")
 
 
-async def channel_states(gateway: Gateway) -> dict[str, ChannelState]:
-    """The state of every channel, by name. Raises GatewayUnavailable."""
+async def _states(gateway: Gateway) -> dict[str, ChannelState]:
     configured = await _configured(gateway)
     status = await gateway.call("channels.status", {})
     return {name: _state_of(name, configured, status) for name in CHANNELS}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cryptography.fernet import InvalidToken
-from sqlmodel import col, delete, func, insert, select, update
+from sqlmodel import col, delete, insert, select, update
 
 from chowder_local.core.domain import InstanceId
 from chowder_local.store.instances import erase_deleted
@@ -122,13 +122,6 @@ class ChannelMessageQueries:
         async with self.database.reading() as session:
             rows = (await session.exec(query)).all()
         return [(InstanceId(instance_id), channel) for instance_id, channel in rows]
-
-    async def latest_channels(self, limit: int) -> list[str]:
-        """The channels in which something was said last, of all agents, latest first."""
-        channel, number = col(ChannelMessageRow.channel), col(ChannelMessageRow.id)
-        query = select(channel).group_by(channel).order_by(func.max(number).desc()).limit(limit)
-        async with self.database.reading() as session:
-            return list((await session.exec(query)).all())
 
     async def mark_delivered(self, numbers: Collection[int]) -> None:
         """The agent has fetched these messages."""

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.instances.snapshots.service import Snapshots
     from chowder_local.instances.versions import OpenclawVersions
-    from chowder_local.openclaw.channel_preload import ChannelPreload
     from chowder_local.openclaw.home.state_transfer import StateTransfers
     from chowder_local.openclaw.shortcuts import MayTake
     from chowder_local.openclaw.warmup import WarmUp
@@ -66,7 +65,6 @@ class WarmSandboxes:
     agents: Agents
     snapshots: Snapshots
     warm_up: WarmUp
-    channel_preload: ChannelPreload
     state_transfers: StateTransfers
     allows: MayTake
     clock: Callable[[], datetime]
@@ -128,10 +126,7 @@ class WarmSandboxes:
         if (url := await self.offer(sandbox_id, partial(self._boot, sandbox_id))) is None:
             return
         model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
-        gateway = self.agents.gateway_of(sandbox_id, url)
-        # First, because the warm-up ends with a collection of garbage.
-        await self.channel_preload.load(gateway)
-        await self.warm_up.warm(sandbox_id, gateway, model)
+        await self.warm_up.warm(sandbox_id, self.agents.gateway_of(sandbox_id, url), model)
         await self.agents.engine.promote(sandbox_id)
         await self.put_by(sandbox_id, url)
 
