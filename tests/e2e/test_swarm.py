@@ -256,12 +256,14 @@ def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str
     assert _inside(container, ADDRESS)[1] == ""
     # The local messenger is behind the relay, for every channel: what plugins send to hosts of
     # their own is led there inside the sandbox, and webhooks come as messages do.
-    telegram = f"instances/{first}/channels/telegram/connect"
-    connected = api.post(telegram, json={"config": {"offline": True}})
-    assert connected.json()["status"] == "connected", connected.text
     message = {"from": "Ada", "text": "Are you there?", "approve": True, "wait_s": 60}
-    said = api.post(f"{local}/channels/telegram/messages", json=message, timeout=90)
-    assert "Are you there?" in said.json()["answers"][0]["text"]
+    for channel in ("telegram", "slack", "line"):
+        path = f"channels/{channel}"
+        offline = {"config": {"offline": True}}
+        connected = api.post(f"instances/{first}/{path}/connect", json=offline, timeout=90)
+        assert connected.json()["status"] == "connected", connected.text
+        said = api.post(f"{local}/{path}/messages", json=message, timeout=90)
+        assert "Are you there?" in said.json()["answers"][0]["text"], channel
 
 
 def test_an_update_of_the_server_and_of_its_workers_loses_nothing(
