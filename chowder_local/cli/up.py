@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,12 @@ def ensure_image(settings: Settings, env: Mapping[str, str]) -> None:
 
 
 def _serve(context: Context, settings: Settings, seeding: Document | None) -> int:
+    # See `chowder_local.app.__main__`.
+    gc.disable()
     from chowder_local.app.process import run
+
+    gc.freeze()
+    gc.enable()
 
     def announce() -> None:
         _say_ready(context, settings, context.running())
