@@ -172,6 +172,8 @@ POST   /local/instances/{instance_id}/wake          401  403  403  403  403  403
 GET    /local/instances/{instance_id}/budget        401  403  403  403  403  403  403  403  404  404
 PUT    /local/instances/{instance_id}/budget        401  403  403  403  403  403  403  403  404  200
 DELETE /local/instances/{instance_id}/budget        401  403  403  403  403  403  403  403  404  204
+GET    /local/organization                          401  403  403  403  403  403  403  403  200  200
+PATCH  /local/organization                          401  403  403  403  403  403  403  403  200  200
 GET    /local/budget                                401  403  403  403  403  403  403  403  404  404
 PUT    /local/budget                                401  403  403  403  403  403  403  403  200  200
 DELETE /local/budget                                401  403  403  403  403  403  403  403  204  204
@@ -239,6 +241,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "POST /local/held-calls/{model_call_id}/resume": {"json": {}},
     "PUT /local/instances/{instance_id}/approvals/policy": {"json": {"ask": "always"}},
     "POST /local/instances/{instance_id}/approvals/{approval_id}": {"json": {"decision": "deny"}},
+    "PATCH /local/organization": {"json": {"reuses_sandboxes": False}},
     "PUT /local/budget": {"json": {"usd": 5, "per": "day"}},
     "PUT /local/instances/{instance_id}/budget": {"json": {"usd": 5, "per": "day"}},
     "PUT /local/instances/{instance_id}/clock": {"json": {"frozen": False}},

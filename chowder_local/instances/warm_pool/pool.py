@@ -157,7 +157,7 @@ class WarmPool:
         # `adjust` waits for all that it makes: one without an address that nothing makes is what a
         # crash has left.
         with _isolated(warm):
-            if self.warm_sandboxes.is_offered(warm.sandbox_id) or await self.warm_sandboxes.is_fit(
+            if warm.sandbox_id in self.recycling.in_progress or await self.warm_sandboxes.is_fit(
                 warm
             ):
                 return True

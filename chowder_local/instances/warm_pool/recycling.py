@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from chowder_local.accounts.organizations import Organizations
-    from chowder_local.core.domain import Instance, OrganizationId
+    from chowder_local.core.domain import Instance, OrganizationId, SandboxId
     from chowder_local.instances.lifecycle.agents import Agent
     from chowder_local.instances.warm_pool.sandboxes import Make, WarmSandboxes
     from chowder_local.openclaw.gateway import Gateway
@@ -56,6 +56,8 @@ class Recycling:
     def __post_init__(self) -> None:
         self._blank: tuple[str, bytes] | None = None
         """The home of a warm sandbox that nobody has used, as a tar, and its fingerprint."""
+        self.in_progress: set[SandboxId] = set()
+        """What is made blank now, until it is frozen."""
 
     async def learn(self, ready: Collection[WarmSandbox]) -> None:
         """Reads the home of a warm sandbox, unless that of its fingerprint is known.
@@ -135,6 +137,7 @@ class Recycling:
             warm_sandboxes.clock(),
             organization_id=used.organization_id,
         )
+        self.in_progress.add(warm.sandbox_id)
         await warm_sandboxes.queries.add(warm)
         self.group.create_task(self._recycle(warm, make), name=f"recycle {warm.sandbox_id}")
 
@@ -147,6 +150,8 @@ class Recycling:
             except ChowderError as problem:
                 log.info("sandbox %s: is not used again: %s", warm.sandbox_id, problem)
                 await self.warm_sandboxes.discard(warm)
+            finally:
+                self.in_progress.discard(warm.sandbox_id)
 
     async def _clear(
         self, used: Instance, url: str, blank: bytes, cleared: Callable[[], None]

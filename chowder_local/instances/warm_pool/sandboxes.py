@@ -111,10 +111,6 @@ class WarmSandboxes:
         """Since when it has been one."""
         return (self.clock() - warm.created_at).total_seconds()
 
-    def is_offered(self, sandbox_id: SandboxId) -> bool:
-        """Whether it is being made, and an instance could claim it meanwhile."""
-        return sandbox_id in self._claimable
-
     async def make(self) -> None:
         """Boots one and warms it up, unless an instance claims it during the boot.
 
