@@ -194,7 +194,8 @@ class RunTurn(_Strict):
 class Run(_Strict):
     """Turns of an agent, the oldest first, with their model calls as far as they are in memory."""
 
-    format: Literal[1] = 1
+    # Not a constant: the generator of Python clients writes code for it that Python warns of.
+    format: Annotated[int, Field(ge=1, le=1, description="The version of this format.")] = 1
     title: Annotated[str, Field(description="What it is of.", examples=["support, resp_1c9d27"])]
     instance_id: str | None = None
     model_provider: str = "anthropic"

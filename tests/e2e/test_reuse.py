@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.long]
 
-SETTINGS = {"CHOWDER_WARM_POOL_SIZE": "1"}
+SETTINGS = {"CHOWDER_WARM_POOL_SIZE": "1", "CHOWDER_WARM_POOL_MAX": "1"}
 PLACES = (
     "/data/note",
     "/data/.cache/note",

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TIMEOUT_S = 20.0
+"""For all of it: an instance may wait for that, and a gateway is what its agent has made of it.
+
+It takes a second, or four on a busy machine."""
 DRAIN_TIMEOUT_S = 3.0
 """For what an agent still does of its own, such as a turn about a command that has ended."""
 READ_ON_DEMAND = {"agents", "messages", "models", "session", "tools"}
@@ -127,7 +131,7 @@ class Recycling:
             or not await self.warm_sandboxes.allows(STATE_TRANSFER)
         ):
             return None
-        return partial(self._clear, used, used.gateway_url, self._blank[1])
+        return partial(self._clear_in_time, used, used.gateway_url, self._blank[1])
 
     async def _begin(self, used: Instance, make: Make) -> None:
         warm_sandboxes = self.warm_sandboxes
@@ -153,10 +157,20 @@ class Recycling:
             finally:
                 self.in_progress.discard(warm.sandbox_id)
 
-    async def _clear(
+    async def _clear_in_time(
         self, used: Instance, url: str, blank: bytes, cleared: Callable[[], None]
     ) -> str:
         """The address of the gateway, which is as blank as a new one. Raises ChowderError."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await self._clear(used, url, blank)
+        except TimeoutError:
+            raise GatewayUnavailable("it takes too long") from None
+        cleared()
+        log.info("sandbox %s: is blank again", used.sandbox_id)
+        return url
+
+    async def _clear(self, used: Instance, url: str, blank: bytes) -> None:
         agents = self.warm_sandboxes.agents
         if used.status is InstanceStatus.STOPPED:
             await agents.engine.unpause(used.sandbox_id)
@@ -180,9 +194,6 @@ class Recycling:
             await transfer.clear()
         await gateway.resume(suspension.id)
         agents.drains.pop(used.sandbox_id, None)
-        cleared()
-        log.info("sandbox %s: is blank again", used.sandbox_id)
-        return url
 
     async def _clear_config(self, used: Instance, gateway: Gateway) -> None:
         blank = self.warm_sandboxes.agents.initial_configs.blank(used.sandbox_id)

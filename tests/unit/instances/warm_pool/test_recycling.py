@@ -9,9 +9,11 @@ import pytest
 
 from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.instances.warm_pool import recycling
 from chowder_local.instances.warm_pool.pool import USED_KEPT_S
 from chowder_local.instances.warm_pool.recycling import patch_to
 from tests.scripted.agents import agent_at
+from tests.scripted.engine import Hold
 from tests.scripted.gateway import ok
 from tests.scripted.homes import STATE
 from tests.scripted.programs import done
@@ -119,6 +121,18 @@ async def test_it_is_destroyed_if_it_cannot_be_made_blank(
     )
     assert "is not used again" in caplog.text
     assert "the state transfer needs a start: it has extensions" in caplog.text
+
+
+async def test_a_gateway_that_does_not_answer_is_not_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = await used(world)
+    monkeypatch.setattr(recycling, "TIMEOUT_S", 0.05)
+    world.engine.holds["processes"] = Hold()
+    await delete(world, former)
+    following = await world.created()
+    assert following.status is InstanceStatus.RUNNING
+    assert world.engine.made("boot") == 2
 
 
 async def test_an_agent_that_claimed_what_cannot_be_made_blank_is_booted(world: World) -> None:
