@@ -356,6 +356,7 @@ class Services:
         self.recycling = Recycling(
             warm_sandboxes=self.warm_sandboxes,
             organizations=self.organizations,
+            versions=self.versions,
             group=self.tasks,
             setting=settings.reuse,
         )
@@ -394,6 +395,7 @@ class Services:
             agents=self.agents,
             carried_jobs=self.carried_jobs,
             warm_sandboxes=self.warm_sandboxes,
+            recycling=self.recycling,
             snapshots=self.snapshots,
             faults=self.faults,
             group=self.tasks,

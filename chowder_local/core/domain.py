@@ -206,6 +206,11 @@ class AgentClock:
     seed: int | None = None
     """What the agent's random ids follow from; None for random ones."""
 
+    @property
+    def is_of_the_machine(self) -> bool:
+        """Whether its time is the machine's."""
+        return not self.offset_ms and self.frozen_ms is None
+
     def at(self, machine_time: datetime) -> datetime:
         """The agent's time at a time of the machine."""
         if self.frozen_ms is not None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.agents import Agents
     from chowder_local.instances.schedule.carried_jobs import CarriedJobs
     from chowder_local.instances.snapshots.service import Snapshots
+    from chowder_local.instances.warm_pool.recycling import Recycling
     from chowder_local.instances.warm_pool.sandboxes import WarmSandboxes
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Provisioner:
     agents: Agents
     carried_jobs: CarriedJobs
     warm_sandboxes: WarmSandboxes
+    recycling: Recycling
     snapshots: Snapshots
     faults: Faults
     group: asyncio.TaskGroup
@@ -155,6 +157,7 @@ class Provisioner:
             gateway_url = await self.agents.move_home(agent)
         if gateway_url is None:
             gateway_url, is_booted = await agent.boot(), True
+            await self.recycling.look_at(agent.row)
         await self.snapshots.restore_conversations(instance)
         gateway = self.agents.gateway_of(agent.row.sandbox_id, gateway_url)
         await self.carried_jobs.settle(instance, gateway, is_booted=is_booted)

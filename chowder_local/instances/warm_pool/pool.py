@@ -133,7 +133,7 @@ class WarmPool:
                 if surplus.gateway_url is not None:
                     await self.warm_sandboxes.discard(surplus)
         with logging_errors("reading a blank home"):
-            await self.recycling.learn(new)
+            await self.warm_sandboxes.learn_from(new)
         wanted, count = await self._wanted(len(new)), 0
         if self.provisioner.in_progress_count:
             return False

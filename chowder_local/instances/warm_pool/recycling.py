@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
-from chowder_local.core.domain import InstanceStatus, WarmSandbox
+from chowder_local.core.domain import AgentClock, InstanceStatus, WarmSandbox
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.tasks import logging_errors
 from chowder_local.instances.lifecycle.agents import DRAIN_POLL_S, new_sandbox_id
-from chowder_local.instances.snapshots.service import HOME_PREFIX
 from chowder_local.openclaw.config import edits
-from chowder_local.openclaw.home import sanitize
 from chowder_local.openclaw.shortcuts import STATE_TRANSFER
 from chowder_local.openclaw.standing_work import has_foreign_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from chowder_local.accounts.organizations import Organizations
     from chowder_local.core.domain import Instance, OrganizationId, SandboxId
     from chowder_local.instances.lifecycle.agents import Agent
+    from chowder_local.instances.versions import OpenclawVersions
     from chowder_local.instances.warm_pool.sandboxes import Make, WarmSandboxes
     from chowder_local.openclaw.gateway import Gateway
 
@@ -53,32 +51,35 @@ class Recycling:
 
     warm_sandboxes: WarmSandboxes
     organizations: Organizations
+    versions: OpenclawVersions
     group: asyncio.TaskGroup
     setting: bool | None
     """The server's: on for all organizations, off, or as each organization has it."""
 
     def __post_init__(self) -> None:
-        self._blank: tuple[str, bytes] | None = None
-        """The home of a warm sandbox that nobody has used, as a tar, and its fingerprint."""
         self.in_progress: set[SandboxId] = set()
         """What is made blank now, until it is frozen."""
 
-    async def learn(self, ready: Collection[WarmSandbox]) -> None:
-        """Reads the home of a warm sandbox, unless that of its fingerprint is known.
+    async def look_at(self, booted: Instance) -> None:
+        """Notes whether a sandbox that has just booted with its agent's home could be made blank.
 
-        Raises EngineUnavailable, ArchiveRefused.
+        Only now the gateway has no more in memory than its home has.
         """
-        fingerprint = self.warm_sandboxes.fingerprint
-        if self.setting is False or (self._blank and self._blank[0] == fingerprint):
+        egress = self.warm_sandboxes.agents.egress.default
+        if (
+            not self.versions.is_default(booted)
+            or booted.egress not in {None, egress}
+            or not await self.warm_sandboxes.allows(STATE_TRANSFER)
+            or not await self._is_allowed(booted)
+        ):
             return
-        for warm in ready:
-            if warm.organization_id is not None or warm.fingerprint != fingerprint:
-                continue
-            home = await self.warm_sandboxes.agents.engine.read_home(warm.sandbox_id, _read)
-            # Else it may be the home of an instance already.
-            if await self.warm_sandboxes.queries.has(warm.sandbox_id):
-                self._blank = (fingerprint, home)
-                return
+        try:
+            async with self.warm_sandboxes.state_transfers.open(booted.sandbox_id) as transfer:
+                await transfer.check_own()
+        except ChowderError as problem:
+            log.info("sandbox %s: is used once: %s", booted.sandbox_id, problem)
+        else:
+            self.warm_sandboxes.note_made(booted.sandbox_id)
 
     async def take_deleted(self, agent: Agent, used: Instance) -> bool:
         """Begins to make a deleted instance's sandbox blank, for others of its organization.
@@ -117,21 +118,20 @@ class Recycling:
         return self.setting
 
     async def _recycle_of(self, used: Instance) -> Make | None:
-        """What makes its sandbox blank; None if that was no warm one, as they are made now."""
+        """What makes its sandbox blank; None if that is not like the warm ones of now."""
         fingerprint = self.warm_sandboxes.fingerprint
         if (
             self.setting is False
             or used.status not in {InstanceStatus.RUNNING, InstanceStatus.STOPPED}
             or used.gateway_url is None
-            or used.clock is not None
+            or not (used.clock is None or used.clock.is_of_the_machine)
             or used.egress not in {None, self.warm_sandboxes.agents.egress.default}
             or self.warm_sandboxes.made_as(used.sandbox_id) != fingerprint
-            or self._blank is None
-            or self._blank[0] != fingerprint
+            or (blank := self.warm_sandboxes.blank_home) is None
             or not await self.warm_sandboxes.allows(STATE_TRANSFER)
         ):
             return None
-        return partial(self._clear_in_time, used, used.gateway_url, self._blank[1])
+        return partial(self._clear_in_time, used, used.gateway_url, blank)
 
     async def _begin(self, used: Instance, make: Make) -> None:
         warm_sandboxes = self.warm_sandboxes
@@ -178,6 +178,9 @@ class Recycling:
         if not await gateway.is_started():
             # A stop or a restore has drained it. Suspending again returns the suspension's id.
             await gateway.resume((await gateway.suspend(used.sandbox_id)).id)
+        if used.clock is not None:
+            # Without a seed.
+            await gateway.set_clock(AgentClock())
         await self._clear_config(used, gateway)
         suspension = await gateway.suspend(used.sandbox_id)
         try:
@@ -218,11 +221,3 @@ def patch_to(config: Mapping[str, Any], blank: Mapping[str, Any]) -> dict[str, A
     if kept := patch.keys() - READ_ON_DEMAND:
         raise GatewayUnavailable(f"its configuration has {min(kept)} of its own")
     return patch
-
-
-def _read(source: Iterable[bytes]) -> bytes:
-    target = io.BytesIO()
-    sanitize.sanitize_home(
-        source, target, prefix=HOME_PREFIX, is_wanted=sanitize.is_moved, is_strict=True
-    )
-    return target.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import time
 from collections import deque
@@ -20,13 +21,15 @@ from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable, SandboxMissing
 from chowder_local.core.tasks import gather_both
 from chowder_local.instances.lifecycle.agents import new_sandbox_id
+from chowder_local.instances.snapshots.service import HOME_PREFIX
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.agent_config import BLANK_PROVIDER
+from chowder_local.openclaw.home import sanitize
 from chowder_local.openclaw.models import DEFAULT_MODELS, ModelRoute
 from chowder_local.openclaw.shortcuts import STATE_TRANSFER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
     from datetime import datetime
 
     from chowder_local.accounts.organizations import Organizations
@@ -75,6 +78,7 @@ class WarmSandboxes:
         self._booting: dict[SandboxId, _BootProgress] = {}
         self._made_as: LRUCache[SandboxId, str] = LRUCache(CLAIMED_KEPT)
         """The fingerprints of those that instances have claimed."""
+        self._blank: tuple[str, bytes] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -103,8 +107,44 @@ class WarmSandboxes:
         async with self._reserving:
             yield frozenset(self._claimable)
 
+    @property
+    def blank_home(self) -> bytes | None:
+        """The home of one that nobody has used, as a tar; None until one has booted."""
+        return self._blank[1] if self._blank and self._blank[0] == self.fingerprint else None
+
+    async def learn_from(self, ready: Collection[WarmSandbox]) -> None:
+        """Reads a blank home, unless it is known. Raises EngineUnavailable, ArchiveRefused."""
+        for warm in ready:
+            if self.blank_home is not None:
+                return
+            if warm.fingerprint == self.fingerprint:
+                home = await self.agents.engine.read_home(warm.sandbox_id, _read)
+                # Else it may be the home of an instance already.
+                if await self.queries.has(warm.sandbox_id):
+                    self._blank = (warm.fingerprint, home)
+
+    async def _learn_from_booted(self, sandbox_id: SandboxId, url: str) -> None:
+        """As `learn_from`, from one whose gateway has just started, and has no home applied yet."""
+        if self.blank_home is not None:
+            return
+        try:
+            await self.agents.gateway_of(sandbox_id, url).open_conversations()
+            # The databases then are as they were at one moment.
+            await self.agents.engine.pause(sandbox_id)
+            try:
+                home = await self.agents.engine.read_home(sandbox_id, _read)
+            finally:
+                await self.agents.engine.unpause(sandbox_id)
+            self._blank = (self.fingerprint, home)
+        except ChowderError as problem:
+            log.warning("warm sandbox %s: its home is not known: %s", sandbox_id, problem)
+
+    def note_made(self, sandbox_id: SandboxId) -> None:
+        """An instance's sandbox is as warm ones are made now, although it was none."""
+        self._made_as[sandbox_id] = self.fingerprint
+
     def made_as(self, sandbox_id: SandboxId) -> str | None:
-        """The fingerprint of an instance's sandbox; None for one that was not a warm one."""
+        """The fingerprint of an instance's sandbox; None for one that is not like a warm one."""
         return self._made_as.get(sandbox_id)
 
     def age_s(self, warm: WarmSandbox) -> float:
@@ -144,7 +184,9 @@ class WarmSandboxes:
         spec = SandboxSpec(sandbox_id, files, is_warm=True, egress=self.agents.egress.default)
         sandbox = await self.agents.engine.boot(spec)
         container_started()
-        return await self.agents.readiness.wait(sandbox)
+        url = await self.agents.readiness.wait(sandbox)
+        await self._learn_from_booted(sandbox_id, url)
+        return url
 
     async def offer(self, sandbox_id: SandboxId, make: Make) -> str | None:
         """Makes one that instances may claim meanwhile, and returns the gateway's address.
@@ -365,6 +407,14 @@ class Demand:
                 first += 1
             largest = max(largest, count - first)
         return largest
+
+
+def _read(source: Iterable[bytes]) -> bytes:
+    target = io.BytesIO()
+    sanitize.sanitize_home(
+        source, target, prefix=HOME_PREFIX, is_wanted=sanitize.is_moved, is_strict=True
+    )
+    return target.getvalue()
 
 
 class Homes(Protocol):

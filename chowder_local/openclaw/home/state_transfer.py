@@ -55,6 +55,10 @@ class StateTransfer:
         """Raises GatewayUnavailable if the state needs a start; the gateway may be booting."""
         _ensure_done(await _ask(self.process, "check"))
 
+    async def check_own(self) -> None:
+        """Raises GatewayUnavailable if `clear` could not remove what the gateway started with."""
+        _ensure_done(await _ask(self.process, "check own"))
+
     async def sync(self) -> None:
         """Waits until the applied state survives a power cut."""
         _ensure_done(await _ask(self.process, "sync"))

@@ -6,7 +6,7 @@ line of JSON: `ready`; `stage` returns the folder into which the other home must
 `check` may come while the gateway still starts; `apply` replaces the state. State that the gateway
 reads only when it starts is not applied: the answer is `done: false`, and nothing has changed.
 `sync` answers once the state is on the disk. `clear` replaces the state by that of a new agent, and
-leaves nothing of the former one on the disk.
+leaves nothing of the former one on the disk; `check own` tells whether it could.
 """
 
 from __future__ import annotations
@@ -213,6 +213,19 @@ class Agent:
             if release(theirs) != release(blank):
                 raise Unfit("it may be of another version of OpenClaw")
             self.attach_state(blank)
+
+    def check_own(self) -> None:
+        """Checks the agent's own state, with which its gateway has started.
+
+        Raises Unfit if the gateway keeps something of it in memory, which `clear` could not remove.
+        """
+        check_names(self.state)
+        if not os.path.exists(BLANK):
+            raise Unfit("the image has no blank database")
+        with closing(sqlite3.connect(f"file:{BLANK}?immutable=1", uri=True)) as blank:
+            blank.execute("ATTACH ? AS theirs", (os.path.join(self.state, STATE),))
+            check_version(blank, blank, "theirs")
+            check_rows(blank, "theirs", "main", "FALSE")
 
     def apply(self) -> None:
         """Replaces the agent's state by the staged home. Raises Unfit if it cannot be applied."""
@@ -486,6 +499,8 @@ def serve(home: str, requests: TextIO, answers: TextIO, temporary: Sequence[str]
                 answer["staged"] = agent.staged
             elif line == "check\n" and agent is not None:
                 answer = outcome_of(agent.check)
+            elif line == "check own\n" and agent is not None:
+                answer = outcome_of(agent.check_own)
             elif line == "apply\n" and agent is not None:
                 answer = outcome_of(agent.apply)
             elif line == "clear\n" and agent is not None:

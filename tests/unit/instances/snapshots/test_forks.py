@@ -378,7 +378,9 @@ async def test_a_booting_warm_sandbox_becomes_a_fork_unless_the_home_needs_anoth
         # Without a turn, OpenClaw creates the database when a session is requested.
         unmade = tmp_path / "unmade"
         world.engine.furnish = lambda home: (agent_at(home) / CONVERSATIONS).rename(unmade)
-        world.gateway.on_history = lambda: unmade.rename(world.state_of(fork) / CONVERSATIONS)
+        world.gateway.on_history = lambda: (
+            unmade.exists() and unmade.rename(world.state_of(fork) / CONVERSATIONS)
+        )
         world.gateway.is_started = False
         booted = world.gateway.probes
         making = asyncio.create_task(world.pool.adjust())

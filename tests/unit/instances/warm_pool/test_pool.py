@@ -261,7 +261,8 @@ async def test_without_a_ready_one_an_instance_claims_the_booting_one(world: Wor
     assert world.engine.calls.count(("promote", instance.sandbox_id)) == 1
     # Nothing warms it up: the turns would use the organization's model key.
     assert world.gateway.messages == []
-    assert world.engine.made("pause") == 0
+    # Once, to read the home of a sandbox that nobody has used.
+    assert world.engine.made("pause") == 1
     assert len(world.gateway.called("config.patch")) == 1
     assert len(await full(world)) == 2
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.core.domain import InstanceStatus, SandboxState
+from chowder_local.core.domain import AgentClock, InstanceStatus, SandboxState
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.instances.warm_pool import recycling
 from chowder_local.instances.warm_pool.pool import USED_KEPT_S
@@ -87,6 +87,18 @@ async def test_an_agent_may_claim_it_while_it_is_made_blank(world: World) -> Non
     assert following.sandbox_id == former.sandbox_id
     assert following.status is InstanceStatus.RUNNING
     assert world.engine.made("boot") == 1
+
+
+async def test_a_seed_of_ids_ends_with_its_agent(world: World) -> None:
+    await full(world)
+    seeded = await world.created(clock=AgentClock(seed=7))
+    await delete(world, seeded)
+    await blank(world, seeded.sandbox_id)
+    assert world.gateway.clocks[-2:] == ["0 0 7", "0 0 -"]
+    moved = await world.created(clock=AgentClock(offset_ms=1000))
+    assert moved.sandbox_id == seeded.sandbox_id
+    await delete(world, moved)
+    assert world.engine.state(moved.sandbox_id) is SandboxState.MISSING
 
 
 async def test_no_other_organization_gets_it(world: World) -> None:

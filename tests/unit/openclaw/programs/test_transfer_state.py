@@ -392,3 +392,15 @@ def test_a_home_is_cleared_once_openclaw_has_written_its_index(
                 indexing.execute("COMMIT")
                 assert clearing.result(timeout=20) == {"done": True}
                 assert live.execute("SELECT * FROM transcript_events").fetchall() == [("warm-up",)]
+
+
+def test_a_started_gateway_that_keeps_something_in_memory_is_known(
+    original: Path, warm_sandbox: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "BLANK", str(warm_sandbox / STATE))
+    with closing(program.Agent(str(original.parent))) as agent:
+        assert program.outcome_of(agent.check_own) == {"done": True}
+        with connect(original / STATE) as database:
+            database.execute("INSERT INTO task_runs VALUES ('task-1')")
+        answer = program.outcome_of(agent.check_own)
+    assert answer == {"done": False, "reason": "it has task_runs"}
