@@ -70,9 +70,9 @@ def call(api: Api, instance_id: str, tool: str, arguments: str, **more: str) -> 
     return api.say(instance_id, f"call {tool} {arguments}", **more)
 
 
-def is_frozen(container: Container) -> bool:
-    container.reload()
-    return container.status == "paused"
+def times_ready(server: ServerProcess, container: Container) -> int:
+    """How often a sandbox has become a warm one that is ready."""
+    return server.log().count(f"warm sandbox {container.name}: ready")
 
 
 def found_in(container: Container, secret: str) -> str:
@@ -102,7 +102,7 @@ def test_nothing_of_a_deleted_agent_is_left_in_the_sandbox_that_the_next_one_get
     began = local(api, "GET", log).text
 
     api.delete(f"instances/{former}")
-    eventually(lambda: is_frozen(container), "the sandbox is blank again")
+    eventually(lambda: times_ready(server, container) == 2, "the sandbox is blank again")
     following = created(api)
     assert container_of(engine, api, following).id == warm.id
     assert found_in(container, secret) == ""
