@@ -64,7 +64,7 @@ def test_calls_on_a_full_disk_are_answered_with_words_and_all_heals_with_room(
             heals(api, running, acknowledged)
             if api.status(stopped) == "stopped":
                 api.start(stopped)
-            assert COLOUR in eventually(lambda: said(api, stopped, ASKED), "the other is back")
+            assert COLOUR in eventually(lambda: answer_to(api, stopped, ASKED), "the other is back")
             for each in made:
                 eventually(partial(has_ended, api, each), "its boot has ended")
                 assert api.delete(f"instances/{each}").status_code == 204
@@ -149,7 +149,7 @@ def ended(api: Api, instance_id: str) -> dict[str, str] | None:
 def heals(api: Api, instance_id: str, acknowledged: list[str]) -> None:
     """Waits until an agent answers; fails if it has lost a message."""
     assert "heard" in eventually(
-        lambda: said(api, instance_id, "Have you heard?"), "it answers", 240
+        lambda: answer_to(api, instance_id, "Have you heard?"), "it answers", 240
     )
     turns = str(local(api, "GET", f"instances/{instance_id}/transcript").json()["turns"])
     for text in (COLOUR, *acknowledged):
@@ -157,7 +157,7 @@ def heals(api: Api, instance_id: str, acknowledged: list[str]) -> None:
     write(api, instance_id, "teal")
 
 
-def said(api: Api, instance_id: str, text: str) -> str | None:
+def answer_to(api: Api, instance_id: str, text: str) -> str | None:
     """What an agent says, if it answers."""
     answer = api.message(instance_id, text)
     log.info("again: %d %s", answer.status_code, answer.text[:200])

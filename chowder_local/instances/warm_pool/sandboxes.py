@@ -129,12 +129,14 @@ class WarmSandboxes:
             return
         try:
             await self.agents.gateway_of(sandbox_id, url).open_conversations()
-            # The databases then are as they were at one moment.
-            await self.agents.engine.pause(sandbox_id)
-            try:
-                home = await self.agents.engine.read_home(sandbox_id, _read)
-            finally:
-                await self.agents.engine.unpause(sandbox_id)
+            # An instance that claimed it in between could run no program in it.
+            async with self._reserving:
+                # The databases then are as they were at one moment.
+                await self.agents.engine.pause(sandbox_id)
+                try:
+                    home = await self.agents.engine.read_home(sandbox_id, _read)
+                finally:
+                    await self.agents.engine.unpause(sandbox_id)
             self._blank = (self.fingerprint, home)
         except ChowderError as problem:
             log.warning("warm sandbox %s: its home is not known: %s", sandbox_id, problem)

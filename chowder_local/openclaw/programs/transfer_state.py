@@ -153,7 +153,6 @@ index of memories is written some five seconds after a message, and an agent may
 KEPT = {"openclaw.json", "chowder-ca.pem", "chowder-clock", "tmp"}
 """What belongs to the sandbox in an agent's state folder."""
 
-CONFINED_MARK = "/tmp/confined"  # noqa: S108 - in the sandbox
 CHECKPOINT_ATTEMPTS = 20
 
 
@@ -279,7 +278,7 @@ class Agent:
             self.put_aside(os.path.join(self.state, name))
         databases = [os.path.join(self.state, each) for each in (AGENT, STATE)]
         kept = {f"{each}{suffix}" for each in databases for suffix in ("", "-wal", "-shm")}
-        kept |= {CONFINED_MARK, *open_files()}
+        kept |= {*open_files()}
         for folder in (
             *(os.path.join(self.state, each) for each in {*above, "tmp"}),
             *self.temporary,
@@ -289,7 +288,9 @@ class Agent:
                     folders.clear()
                     continue
                 for path in {os.path.join(parent, each) for each in names} - kept:
-                    os.unlink(path)
+                    # The engine's own mark in /tmp is root's.
+                    if os.lstat(path).st_uid == os.getuid():
+                        os.unlink(path)
 
     def sync(self) -> None:
         """Waits until the home's file system is on the disk."""

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.core.domain import AgentClock, InstanceStatus, SandboxState
+from chowder_local.core.domain import (
+    AgentClock,
+    InstanceStatus,
+    ModelProvider,
+    SandboxId,
+    SandboxState,
+)
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.instances.warm_pool import recycling
 from chowder_local.instances.warm_pool.pool import USED_KEPT_S
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from chowder_local.core.domain import Instance, SandboxId
+    from chowder_local.core.domain import Instance
 
 NOTE = f"{STATE}/workspace/note"
 
@@ -36,7 +42,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         world.programs.answers["sessions.delete"] = done()
         world.engine.furnish = agent_at
         world.gateway.rpc_answers["config.get"] = ok(
-            {"sourceConfig": json.loads(world.initial_configs.blank("any"))}  # type: ignore[arg-type]  # an id
+            {"sourceConfig": json.loads(world.initial_configs.blank(SandboxId("any")))}
         )
         await world.organizations.set_reuse(world.organization_id, reuses_sandboxes=True)
         yield world
@@ -106,9 +112,8 @@ async def test_no_other_organization_gets_it(world: World) -> None:
     await delete(world, former)
     await blank(world, former.sandbox_id)
     other, _ = await world.organizations.signup("other")
-    await world.organizations.change(
-        other.organization.id, model_api_keys=dict.fromkeys(("anthropic",), "offline")  # type: ignore[arg-type]  # its values
-    )  # fmt: skip
+    keys = {ModelProvider.ANTHROPIC: "offline"}
+    await world.organizations.change(other.organization.id, model_api_keys=keys)
     theirs = await world.creation.create(other.organization.id, name="Theirs")
     assert (await world.settled(theirs)).sandbox_id != former.sandbox_id
 
