@@ -270,21 +270,31 @@ def say_in(
 @channels.command("inbox")
 @output_option
 @instance_argument
-@click.argument("channel")
+@click.argument("channel", required=False)
 @click.option("-f", "--follow", is_flag=True, help="Print new messages as they come.")
 @pass_client
-def inbox(client: Client, output: Output, instance: str, channel: str, follow: bool) -> None:
-    """Show what people and the agent have said in a channel of the local messenger."""
+def inbox(client: Client, output: Output, instance: str, channel: str | None, follow: bool) -> None:
+    """Show what people and the agent have said in the local messenger.
+
+    Without CHANNEL, in all channels.
+    """
     agent = find_instance(client, instance)
-    messages = client.channel_messages(agent["id"], channel)
-    empty = f"Nobody has said anything in {channel}."
-    show_list(messages, MESSAGE_COLUMNS, output=output, if_empty=empty)
+    columns = MESSAGE_COLUMNS if channel else {"CHANNEL": "channel", **MESSAGE_COLUMNS}
+
+    def read(after: int = 0, wait_s: float = 0.0) -> list[dict[str, Any]]:
+        if channel is None:
+            return client.all_channel_messages(agent["id"], after=after, wait_s=wait_s)
+        return client.channel_messages(agent["id"], channel, after=after, wait_s=wait_s)
+
+    messages = read()
+    empty = f"Nobody has said anything in {channel or 'a channel'}."
+    show_list(messages, columns, output=output, if_empty=empty)
     while follow:
-        after = messages[-1]["id"] if messages else 0
-        new = client.channel_messages(agent["id"], channel, after=after, wait_s=POLL_S)
+        new = read(messages[-1]["id"] if messages else 0, POLL_S)
         messages = new or messages
         for each in new:
-            line = f"{format_time(each['at'])}  {_who(each)}: {_what(each)}"
+            place = "" if channel else f"{each['channel']}  "
+            line = f"{format_time(each['at'])}  {place}{_who(each)}: {_what(each)}"
             show_result(each, without_controls(line), output=output)
 
 
@@ -294,8 +304,9 @@ def _who(message: dict[str, Any]) -> str:
 
 
 def _what(message: dict[str, Any]) -> str:
-    text = message["text"] or message["image_type"] or ""
-    return text if message["kind"] == "message" else f"({message['kind']}) {text}"
+    # On one line.
+    text = " ".join((message["text"] or message["image_type"] or "").split())
+    return text if message["kind"] == "message" else f"({message['kind']}) {text}".rstrip()
 
 
 MESSAGE_COLUMNS: Mapping[str, Column] = MappingProxyType(

@@ -313,6 +313,19 @@ class PlainCalls(Transport):
                 f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/messages",
                 params=given(after=after, wait_s=wait_s, person=person, group=group, limit=limit))
 
+    def all_channel_messages(self, instance_id: str, *, after: int = 0, wait_s: float = 0.0,
+            person: str | None = None, group: str | None = None, limit: int = 100) -> list[Json]:
+        """What people and the agent have said in all channels, oldest first.
+
+        `after`: Only those with a higher id.
+
+        `wait_s`: For how long to wait if there is none.
+
+        `limit`: The latest of them are listed.
+        """
+        return self._list("GET", f"/local/instances/{segment(instance_id)}/channels/messages",
+                params=given(after=after, wait_s=wait_s, person=person, group=group, limit=limit))
+
     def clear_channel_messages(self, instance_id: str, channel: str) -> None:
         """Removes what was said in a channel; the agent remembers it."""
         self._call("DELETE",

@@ -31,9 +31,12 @@ class ChangeSignal:
         return bool(self._viewers)
 
     @contextmanager
-    def watching(self) -> Iterator[asyncio.Event]:
-        """An event that is set at each change during the block; the viewer clears it."""
-        changed = asyncio.Event()
+    def watching(self, changed: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
+        """An event that is set at each change during the block; the viewer clears it.
+
+        A viewer of several signals gives one event for all.
+        """
+        changed = changed or asyncio.Event()
         self._viewers.add(changed)
         try:
             yield changed

@@ -146,10 +146,9 @@ async def approve(request: Request) -> Response:
 async def _conversations(request: Request, instance: Instance) -> list[Conversation]:
     """Those with the latest messages first."""
     found: dict[tuple[str, str | None, str | None], Conversation] = {}
-    for name in STAND_INS:
-        mailbox = await services(request).messengers.mailbox(instance, name)
+    for mailbox in await services(request).messengers.mailboxes(instance):
         for each in list(mailbox.messages)[-MAX_SHOWN:]:
-            key = name, *each.chat
+            key = mailbox.channel, *each.chat
             found.setdefault(key, Conversation(*key)).messages.append(each)
     return sorted(found.values(), key=lambda each: each.messages[-1].id, reverse=True)
 

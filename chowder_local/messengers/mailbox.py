@@ -20,7 +20,7 @@ from chowder_local.core.events import ChangeSignal, EventType
 from chowder_local.core.fault_injection import Call, ChannelEffect, FaultKind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.events import Events
@@ -401,21 +401,8 @@ class Mailbox:
             self.changes.notify()
 
     async def wait_for(self, is_so: Callable[[], bool], wait_s: float) -> bool:
-        """Waits for a change after which it is so; False after `wait_s`, or if the server stops."""
-        try:
-            with (
-                self.changes.watching() as changed,
-                self.shutdown.on_shutdown(self.changes.notify),
-            ):
-                async with asyncio.timeout(wait_s):
-                    while not is_so():
-                        if self.shutdown.has_begun:
-                            return False
-                        await changed.wait()
-                        changed.clear()
-        except TimeoutError:
-            return False
-        return True
+        """As the function of this name, for a change of this mailbox."""
+        return await wait_for([self], is_so, wait_s)
 
     def person_of(self, number_of_name: Callable[[str], str], number: str) -> str | None:
         """The name of a person whom the stand-in knows by a number."""
@@ -446,3 +433,26 @@ def _newer(latest_first: Iterable[ChannelMessage], number: int) -> Iterator[Chan
         if each.id <= number:
             return
         yield each
+
+
+async def wait_for(mailboxes: Sequence[Mailbox], is_so: Callable[[], bool], wait_s: float) -> bool:
+    """Waits for a change of a mailbox after which it is so.
+
+    False after `wait_s`, or if the server stops.
+    """
+    changed = asyncio.Event()
+    try:
+        with contextlib.ExitStack() as stack:
+            for each in mailboxes:
+                stack.enter_context(each.changes.watching(changed))
+            shutdown = mailboxes[0].shutdown
+            stack.enter_context(shutdown.on_shutdown(changed.set))
+            async with asyncio.timeout(wait_s):
+                while not is_so():
+                    if shutdown.has_begun:
+                        return False
+                    await changed.wait()
+                    changed.clear()
+    except TimeoutError:
+        return False
+    return True

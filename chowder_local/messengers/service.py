@@ -132,6 +132,10 @@ class Messengers:
                     self._deliveries[key] = self.group.create_task(work, name=f"deliver {key}")
         return mailbox
 
+    async def mailboxes(self, instance: Instance) -> list[Mailbox]:
+        """Those of all channels of an agent."""
+        return [await self.mailbox(instance, channel) for channel in STAND_INS]
+
     async def _deliver(self, mailbox: Mailbox, stand_in: CallingStandIn) -> None:
         """Brings the agent what people write, when it can take it."""
         tries = 0

@@ -71,6 +71,7 @@ export const OPERATIONS = {
   getUsage: ["GET", "/local/usage"],
   importInstance: ["POST", "/local/instances/import"],
   installSkill: ["POST", "/v1/instances/{instance_id}/skills/install"],
+  listAllChannelMessages: ["GET", "/local/instances/{instance_id}/channels/messages"],
   listApprovals: ["GET", "/local/instances/{instance_id}/approvals"],
   listChannelMessages: ["GET", "/local/instances/{instance_id}/channels/{channel}/messages"],
   listChannels: ["GET", "/v1/instances/{instance_id}/channels"],

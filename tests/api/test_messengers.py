@@ -58,6 +58,24 @@ async def test_what_a_person_says_waits_for_the_answer(http: Api, path: str) -> 
     assert (await http.get(path, params={"after": listed[-1]["id"]})).json() == []
 
 
+async def test_what_is_said_in_any_channel_comes_in_one_list(http: Api, path: str) -> None:
+    instance_id = path.split("/")[3]
+    channels = path.removesuffix("/telegram/messages")
+    await http.post(path, json={"from": "Ada", "text": "Hi"})
+    reading = http.get(f"{channels}/messages", params={"after": 1, "wait_s": 25})
+    waiting = asyncio.create_task(reading)
+    instance = await http.world.instances.get(InstanceId(instance_id))
+    assert instance is not None
+    slack = await http.world.messengers.mailbox(instance, "slack")
+    await eventually(lambda: slack.changes.has_viewers, "the list waits")
+    await slack.add("agent", person="Bob", text="Hello")
+    assert [(each["channel"], each["text"]) for each in (await waiting).json()] == [
+        ("slack", "Hello")
+    ]
+    both = (await http.get(f"{channels}/messages")).json()
+    assert [each["channel"] for each in both] == ["telegram", "slack"]
+
+
 async def test_a_stopped_agent_gets_it_when_it_is_started(http: Api, path: str) -> None:
     instance_id = path.split("/")[3]
     await http.post(f"/v1/instances/{instance_id}/stop")

@@ -15,11 +15,13 @@ from chowder_local.core.errors.agents import ChannelNotFound
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.http.bodies import parse, parse_query
 from chowder_local.http.services import instance, running, services
-from chowder_local.messengers.mailbox import AnswerProgress
+from chowder_local.messengers.mailbox import AnswerProgress, wait_for
 from chowder_local.messengers.service import CAPTIONLESS, LACKS, STAND_INS
 from chowder_local.openclaw.channel_table import CHANNELS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.requests import Request
 
     from chowder_local.core.domain import Instance
@@ -97,18 +99,27 @@ async def _answers(
 
 async def list_channel_messages(request: Request) -> list[ChannelMessage]:
     """What people and the agent have said in a channel, oldest first."""
-    mailbox = await _mailbox(request)
+    return await _messages(request, [await _mailbox(request)])
+
+
+async def list_all_channel_messages(request: Request) -> list[ChannelMessage]:
+    """What people and the agent have said in all channels, oldest first."""
+    return await _messages(request, await services(request).messengers.mailboxes(instance(request)))
+
+
+async def _messages(request: Request, mailboxes: Sequence[Mailbox]) -> list[ChannelMessage]:
     query = parse_query(request, ChannelMessageQuery)
 
     def wanted() -> list[ChannelMessage]:
         return [
             each
+            for mailbox in mailboxes
             for each in mailbox.after(query.after)
             if query.person in (None, each.person) and query.group in (None, each.group)
         ]
 
-    await mailbox.wait_for(lambda: bool(wanted()), query.wait_s)
-    return wanted()[-query.limit :]
+    await wait_for(mailboxes, lambda: bool(wanted()), query.wait_s)
+    return sorted(wanted(), key=lambda each: each.id)[-query.limit :]
 
 
 async def clear_channel_messages(request: Request) -> None:

@@ -223,7 +223,9 @@ class ChannelNotLocal(ChowderError):
     )
 
     def __init__(self, channel: str) -> None:
-        super().__init__(f"{channel} is not connected to the local messenger.")
+        super().__init__(
+            f"{channel} is not connected to the local messenger; connect it with `offline`."
+        )
 
 
 class SandboxTooOld(ChowderError):

@@ -142,11 +142,21 @@ def test_a_person_says_something_and_the_answer_is_printed(
 def test_what_was_said_in_a_channel_is_a_table(serve: Serve, capsys: Output) -> None:
     path = f"GET /local/instances/{FISH['id']}/channels/telegram/messages"
     asked = {"id": 1, "at": "2026-12-01T09:00:00Z", "author": "person", "person": "Ada",
-             "group": None, "kind": "message", "text": "Hello", "image_type": None}  # fmt: skip
+             "group": None, "kind": "message", "text": "Hello\n\nthere",
+             "image_type": None}  # fmt: skip
     typing = asked | {"id": 2, "author": "agent", "group": "Team", "kind": "typing", "text": None}
     query = "after=0&wait_s=0.0&limit=100"
     env, _ = serve({"GET /v1/instances": [FISH], f"{path}?{query}": [asked, typing]})
     assert run(["channels", "inbox", "fish", "telegram"], env) == 0
     _, first, second = capsys.readouterr().out.splitlines()
-    assert first.split() == ["2026-12-01", "09:00", "Ada", "Hello"]
+    assert first.split() == ["2026-12-01", "09:00", "Ada", "Hello", "there"]
     assert second.split()[2:] == ["the", "agent", "in", "Team", "(typing)"]
+    env, _ = serve({
+        "GET /v1/instances": [FISH],
+        f"GET /local/instances/{FISH['id']}/channels/messages?{query}": [
+            asked | {"channel": "telegram"}
+        ],
+    })  # fmt: skip
+    assert run(["channels", "inbox", "fish"], env) == 0
+    _, first = capsys.readouterr().out.splitlines()
+    assert first.split() == ["telegram", "2026-12-01", "09:00", "Ada", "Hello", "there"]
