@@ -8,14 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import docker
 import pytest
 from playwright.sync_api import Error as PlaywrightError
 
 from chowder_local.engine.connection import find_engine, open_client
 from tests.e2e.api import Api
 from tests.e2e.browser import shared_browser
-from tests.e2e.containers import containers
 from tests.e2e.dashboards import Served, served_in_thread, visit
 from tests.e2e.engine_door import EngineDoor
 from tests.e2e.local_model import LocalModel
@@ -24,16 +22,15 @@ from tests.e2e.quick_image import quick_image
 from tests.e2e.serving import RECONCILE_INTERVAL, ServerProcess, bare_environment
 from tests.e2e.stand_in import StandIn
 from tests.e2e.three_nodes import ThreeNodes
-from tests.e2e.whole_life import ENGINE, SERVERS, served
+from tests.e2e.whole_life import ENGINE, SERVERS, sandbox_logs, served
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    import docker
     from playwright.sync_api import Browser, Page
 
     from tests.e2e.browser import SharedBrowser
-
-SANDBOX_LINES = 25
 
 
 @pytest.fixture(scope="session")
@@ -189,17 +186,10 @@ def pytest_runtest_makereport(
         known = [] if swarms else item.config.stash[SERVERS]
         for server in asked or known:
             if (engine := item.config.stash.get(ENGINE, None)) is not None:
-                report.sections += _sandbox_logs(engine, server)
+                report.sections += sandbox_logs(engine, server)
             report.sections.append(("the server's log", server.log_tail()))
         # Last, for that is what a CI's log ends with.
         if call.when == "call" and "page" in mine:
             with suppress(PlaywrightError):
                 report.sections.append(("the page", mine["page"].locator("body").inner_text()))
     return report
-
-
-def _sandbox_logs(engine: docker.DockerClient, server: ServerProcess) -> Iterator[tuple[str, str]]:
-    with suppress(docker.errors.DockerException, OSError):
-        for container in containers(engine, server.store_id):
-            tail = container.logs(tail=SANDBOX_LINES).decode(errors="replace")
-            yield (f"{container.name} ({container.status})", tail)

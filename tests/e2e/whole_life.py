@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+import docker.errors
 import pytest
 
 from tests.e2e.containers import containers, names_of_sandboxes, networks, volumes
@@ -12,9 +13,9 @@ from tests.e2e.containers import containers, names_of_sandboxes, networks, volum
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import docker
-
     from tests.e2e.serving import ServerProcess
+
+SANDBOX_LINES = 25
 
 ENGINE: pytest.StashKey[docker.DockerClient] = pytest.StashKey()
 SERVERS: pytest.StashKey[list[ServerProcess]] = pytest.StashKey()
@@ -24,15 +25,32 @@ SERVERS: pytest.StashKey[list[ServerProcess]] = pytest.StashKey()
 def served(
     server: ServerProcess, engine: docker.DockerClient, config: pytest.Config
 ) -> Iterator[None]:
-    """Starts the server; fails afterwards if it left something or met a defect of ours."""
+    """Starts the server; fails afterwards if it left something or met a defect of ours.
+
+    A failure of the block ends the server, too, after its sandboxes' logs were noted.
+    """
     config.stash[SERVERS].append(server)
     config.stash[ENGINE] = engine
-    server.up()
-    store_id = server.store_id
-    yield
-    server.reset()
+    try:
+        server.up()
+        store_id = server.store_id
+        yield
+    except BaseException as failure:
+        for title, tail in sandbox_logs(engine, server):
+            failure.add_note(f"{title}:\n{tail}")
+        raise
+    finally:
+        server.reset()
     assert_nothing_left(engine, store_id)
     assert "Traceback" not in server.log(), "the server met a defect of ours"
+
+
+def sandbox_logs(engine: docker.DockerClient, server: ServerProcess) -> Iterator[tuple[str, str]]:
+    """The last lines of each sandbox of a server, with a title; nothing if the engine is away."""
+    with suppress(docker.errors.DockerException, OSError):
+        for container in containers(engine, server.store_id):
+            tail = container.logs(tail=SANDBOX_LINES).decode(errors="replace")
+            yield (f"{container.name} ({container.status})", tail)
 
 
 def assert_nothing_left(engine: docker.DockerClient, store_id: str) -> None:
