@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
+from chowder_local.core.errors.sandboxes import NodeUnreachable
 from chowder_local.openclaw.responses.history import collapse_whitespace
 
 if TYPE_CHECKING:
@@ -40,13 +41,16 @@ class Rewinding:
         """Takes the latest message back if it ends with `text`; whether it did.
 
         A message stays if the agent has answered it or has used a tool for it: the agent would
-        forget what it has done, and do it again. Errors are logged.
+        forget what it has done, and do it again. Errors are logged, unless its machine is away:
+        the message that is sent next is then refused for the same reason.
         """
         try:
             latest = await self.transcripts.latest_message(sandbox_id, session_key)
             if latest is None or not latest.is_unanswered or not _ends_with(latest.text, text):
                 return False
             await self._rewind(sandbox_id, session_key, latest.entry_id)
+        except NodeUnreachable:
+            return False
         except ChowderError as problem:
             log.warning("sandbox %s: a message could not be taken back: %s", sandbox_id, problem)
             return False

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chowder_local.core.domain import SandboxId
+from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable
 from chowder_local.openclaw import rewinding
 from chowder_local.openclaw.rewinding import Rewinding
 from chowder_local.openclaw.sandbox_exec import Control
@@ -28,9 +29,11 @@ REFUSED = {"ok": False, "error": {"code": "UNAVAILABLE", "message": "Rewind is u
            "while the agent is working."}}  # fmt: skip
 
 
-async def taken_back(words: str, *messages: dict[str, Any], rewound: Any) -> tuple[bool, Any]:
+async def taken_back(
+    words: str, *messages: dict[str, Any], rewound: Any, failing: Exception | None = None
+) -> tuple[bool, Any]:
     page = done(is_known=True, messages=list(messages), has_more=False)
-    programs = ScriptedPrograms({"read": page, "sessions.rewind": rewound})
+    programs = ScriptedPrograms({"read": page, "sessions.rewind": rewound}, failing=failing)
     control = Control(programs, lambda _: "token")
     transcripts = Transcripts(programs, programs, "/data", ChatHistory(control), all_fit)
     is_done = await Rewinding(transcripts, control).take_back(SANDBOX, "agent:main:main", words)
@@ -71,3 +74,14 @@ async def test_an_agent_that_still_works_is_waited_for(monkeypatch: pytest.Monke
 async def test_a_message_stays_if_the_rewind_fails() -> None:
     is_done, _ = await taken_back("Hi", message("user", "Hi"), rewound=undone("session not found"))
     assert not is_done
+
+
+@pytest.mark.parametrize(
+    ("failing", "count"), [(NodeUnreachable("host-1"), 0), (EngineUnavailable("It hangs."), 1)]
+)
+async def test_a_message_stays_on_a_machine_that_is_away_without_a_second_warning(
+    failing: EngineUnavailable, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_done, _ = await taken_back("Hi", message("user", "Hi"), rewound=done(), failing=failing)
+    assert not is_done
+    assert len(caplog.records) == count
