@@ -41,10 +41,14 @@ if TYPE_CHECKING:
     from chowder_local.store.instances import InstanceChanges
 
 LOG_LINES = 20
+LOG_CHARACTERS = 64 * 1024
 REASON_TIMEOUT_S = 2.0
 """OpenClaw answers that a reload failed before the engine's log says why."""
 REASON_INTERVAL_S = 0.1
-_RELOAD_FAILED = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+[+-]\d\d:\d\d) .*reload failed: (.+)")
+# From a line's beginning only, and lazily: the agent's programs can write lines of megabytes, too.
+_RELOAD_FAILED = re.compile(
+    r"^\S{0,16}?(\d{4}-\d\d-\d\dT[\d:.]+[+-]\d\d:\d\d) .*?reload failed: (.+)", re.MULTILINE
+)
 MAX_LOOKUPS = 24
 """At most so many changed paths are looked up in OpenClaw's schema."""
 
@@ -230,8 +234,9 @@ async def _reload_kind(gateway: Gateway, path: str) -> str:
 
 def _reload_failure(log_text: str, since: datetime) -> str | None:
     """The reason of the latest failed reload in a log, unless it is older than `since`."""
-    for stamp, reason in reversed(_RELOAD_FAILED.findall(log_text)):
-        # The agent's own programs can write such lines, too.
+    for stamp, reason in reversed(_RELOAD_FAILED.findall(log_text[-LOG_CHARACTERS:])):
+        # It may be forged.
         with suppress(ValueError):
-            return str(reason) if datetime.fromisoformat(stamp) >= since else None
+            is_new = datetime.fromisoformat(stamp) >= since
+            return untrusted_json.message_of(reason) if is_new else None
     return None

@@ -23,6 +23,7 @@ from chowder_local.core.errors.sandboxes import (
     SandboxMissing,
 )
 from chowder_local.core.events import EventType
+from chowder_local.core.untrusted_json import message_of
 from chowder_local.openclaw.refusals import names_full_disk
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ ENDED_FROM_OUTSIDE = (
     "The sandbox was ended from outside while it booted, as by an engine that restarts. Try again."
 )
 LOG_LINES = 200
+LOG_CHARACTERS = 256 * 1024
 QUOTED_LINES = 4
 MAKE_ROOM = "Make room on the engine's disk: 'docker system df' shows what takes it."
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -177,8 +179,10 @@ class Readiness:
 
 
 def significant_lines(text: str) -> list[str]:
-    """The last lines of a log that mention an error, or else its last lines."""
-    lines = [_ANSI.sub("", line).strip() for line in text.splitlines()]
+    """The last lines of a log that mention an error, or else its last lines; each is cut."""
+    # The agent's programs can write lines of megabytes.
+    shown = text[-LOG_CHARACTERS:].splitlines()
+    lines = [message_of(_ANSI.sub("", line)).strip() for line in shown]
     lines = [line for line in lines if line]
     significant = [line for line in lines if _SIGNIFICANT.search(line)]
     return (significant or lines)[-QUOTED_LINES:]

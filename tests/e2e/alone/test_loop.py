@@ -589,13 +589,6 @@ async def test_no_message_and_no_answer_of_a_gateway_holds_the_loop(target: Targ
     target.provider.answers = [json_response(RESPONSE | {"output": [fence]})]
     structured = {"model": "gpt-4o", "input": "Hi", "text": schema_format({})}
     await target.call("a fence", "POST", f"{path}/responses", json.dumps(structured).encode())
-    refusal = {"ok": False, "error": {"message": "rate limit exceeded " * 50_000}}
-    target.provider.answers = [
-        json_response({"ok": True, "payload": {"hash": "h", "config": {}}}),
-        response(json.dumps(refusal).encode(), status="503 Service Unavailable"),
-    ]
-    change = b'{"openclaw_config": {"logging.level": "debug"}}'
-    await target.call("a long refusal", "PATCH", path, change)
     target.heartbeat.check()
 
 
@@ -603,6 +596,18 @@ async def test_no_control_answer_and_no_list_of_a_sandbox_holds_the_loop(target:
     await target.sign_in()
     path, page = (f"{above}/{target.instance.id}" for above in ("/v1/instances", "/instances"))
     change = b'{"openclaw_config": {"logging.level": "debug"}}'
+    # A reason that a refusal leaves out is sought in the sandbox's log.
+    target.world.engine.log = "2026-01-01T1:1+01:01 " * 50_000
+    for what, refusal, words in (
+        ("a long refusal", "rate limit exceeded " * 50_000, b"rate limit exceeded"),
+        ("a long line of the log", "persisted but was not applied", b"does not say why"),
+    ):
+        refused = json.dumps({"ok": False, "error": {"message": refusal}}).encode()
+        target.provider.answers = [
+            json_response({"ok": True, "payload": {"hash": "h", "config": {}}}),
+            response(refused, status="503 Service Unavailable"),
+        ]
+        assert words in await target.call(what, "PATCH", path, change)
     for what, config in {
         "numbers": filled("0.123456789012345678901,", MAX_RPC_BYTES // 2),
         "names": ",".join(f'"k{number}":{{}}' for number in range(30_000)),

@@ -13,6 +13,7 @@ from chowder_local.core.errors.sandboxes import (
     EngineUnavailable,
     NodeUnreachable,
 )
+from chowder_local.core.untrusted_json import MESSAGE_MAX
 from chowder_local.instances.lifecycle import boots
 from chowder_local.instances.lifecycle.boots import MIN_FREE_DISK_BYTES, significant_lines
 from tests.scripted.serving import eventually
@@ -37,6 +38,7 @@ ID = SandboxId("chowder-1")
         ),
         ("write: No space left on device\nretrying", ["write: No space left on device"]),
         ("Refusing to bind to lan", ["Refusing to bind to lan"]),
+        ("error " + "x" * MESSAGE_MAX, ["error " + "x" * (MESSAGE_MAX - 6)]),
     ],
 )  # fmt: skip
 def test_the_last_lines_of_a_log_that_mention_an_error_are_quoted(
