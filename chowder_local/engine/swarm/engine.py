@@ -366,6 +366,8 @@ class SwarmEngine:
 
     async def _ensure_place(self, sandbox_id: SandboxId, node: Node) -> str:
         """The node where a sandbox with files may boot now; they leave a drained one."""
+        # On a node that was drained since the last look, it would wait a minute for its place.
+        await self._nodes.refresh()
         if node.member.is_drained:
             return await self._moves.move(sandbox_id, node)
         # The service ends with the container that it had.

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from chowder_local.core.domain import SandboxState
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.tasks import KeyedLocks, logging_errors, run_every
 from chowder_local.engine.error_translation import translated_errors
+from chowder_local.engine.swarm.tunnel import TargetRefused
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
-    from chowder_local.core.domain import SandboxId
+    from chowder_local.core.domain import SandboxId, SandboxInfo
     from chowder_local.engine.container_exec import DockerProcess
     from chowder_local.engine.docker import DockerEngine
     from chowder_local.engine.swarm.nodes import Node, Nodes
@@ -43,6 +46,7 @@ class NodeJobs:
 
 
 INTERVAL_S = 3.0
+CLOSED_INTERVAL_S = 0.5
 _IN_MEMORY = {SandboxState.RUNNING, SandboxState.PAUSED}
 
 
@@ -59,11 +63,42 @@ class NodeEvacuation:
 
     async def run(self) -> None:
         """Empties drained nodes, until cancelled: agents at rest move, too."""
-        await run_every(INTERVAL_S, "emptying drained nodes", self.empty)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_every(INTERVAL_S, "emptying drained nodes", self.empty))
+            group.create_task(
+                run_every(CLOSED_INTERVAL_S, "ending closed sandboxes", self.end_closed)
+            )
+
+    async def end_closed(self) -> None:
+        """Ends the sandboxes on drained nodes whose gateways take no connections any more.
+
+        Swarm has told them to end. A gateway closes once its turns have ended, and then takes
+        some seconds more in which nobody can use the agent.
+        """
+        for node in self._drained():
+            running = [
+                self._end_if_closed(node, each, each.gateway_url)
+                for each in (await node.engine.sandboxes()).values()
+                if each.state is SandboxState.RUNNING and each.gateway_url is not None
+            ]
+            await asyncio.gather(*running)
+
+    async def _end_if_closed(self, node: Node, sandbox: SandboxInfo, gateway_url: str) -> None:
+        address = urlsplit(gateway_url).hostname
+        with logging_errors(f"sandbox {sandbox.id}: ending it on {node.member.hostname}"):
+            try:
+                _, writer = await self.nodes.links.dial(node.place, f"sandbox {address}")
+                writer.close()
+            except TargetRefused:
+                log.info("sandbox %s has closed its gateway, and ends", sandbox.id)
+                await node.engine.discard(sandbox.id)
+
+    def _drained(self) -> list[Node]:
+        return [each for each in self.nodes.linked.values() if each.member.is_drained]
 
     async def empty(self) -> None:
         """One round over all drained nodes, from which Swarm takes what runs by itself."""
-        for node in [each for each in self.nodes.linked.values() if each.member.is_drained]:
+        for node in self._drained():
             running = await node.engine.sandboxes()
             for sandbox_id in await node.engine.volumes():
                 info = running.get(sandbox_id)

@@ -271,10 +271,8 @@ class Nodes:
 
     async def look(self, needs: NodeNeeds) -> None:
         """Links the nodes whose workers are new, and ends the links of those that are gone."""
-        self.members = await self.threads.run(self._read_members)
+        await self.refresh()
         wanted = {each.id: (each, each.worker) for each in self.members if each.worker}
-        for node_id in wanted.keys() & self.linked.keys():
-            self.linked[node_id].member, _ = wanted[node_id]
         for node_id, (place, task) in list(self._tasks.items()):
             _, now = wanted.get(node_id, (None, None))
             if task.done() or now != place:
@@ -283,6 +281,13 @@ class Nodes:
             member, place = wanted[node_id]
             work = self._keep(member, place, needs)
             self._tasks[node_id] = place, asyncio.get_running_loop().create_task(work)
+
+    async def refresh(self) -> None:
+        """Reads the nodes as they are now, of which some may just have been drained."""
+        self.members = await self.threads.run(self._read_members)
+        for member in self.members:
+            if member.worker is not None and (node := self.linked.get(member.id)) is not None:
+                node.member = member
 
     def get(self, node_id: str) -> Node:
         """A node. Raises NodeUnreachable if it is not linked."""

@@ -178,8 +178,15 @@ def _psk_context(protocol: int) -> Any:
     return context
 
 
+class TargetRefused(EngineUnavailable):
+    """The other side answers, but cannot reach the target."""
+
+
 async def dial(host: str, port: int, secret: str, target: str) -> Streams:
-    """A stream to the target, through the other side. Raises EngineUnavailable, with the reason."""
+    """A stream to the target, through the other side.
+
+    Raises TargetRefused if the other side cannot reach the target, or else EngineUnavailable.
+    """
     try:
         async with asyncio.timeout(GREETING_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(host, port, ssl=client_tls(secret))
@@ -196,8 +203,9 @@ async def dial(host: str, port: int, secret: str, target: str) -> Streams:
     _end_in_silence(writer)
     if answer != _ACCEPTED:
         writer.close()
-        reason = answer.decode(errors="replace").strip() or "it closed the connection"
-        raise EngineUnavailable(f"The node at {host} refuses: {reason}.")
+        if reason := answer.decode(errors="replace").strip():
+            raise TargetRefused(f"The node at {host} refuses: {reason}.")
+        raise EngineUnavailable(f"The node at {host} does not answer: it closed the connection.")
     return reader, writer
 
 

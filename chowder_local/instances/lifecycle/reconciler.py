@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import defaultdict, deque
 from dataclasses import dataclass
@@ -37,8 +38,10 @@ CHECK_INTERVAL_S = 0.1
 RECONCILE_INTERVAL_S = 5.0
 ROUNDS_PER_VOLUME_LISTING = 60
 """Volumes are listed so rarely because there may be thousands, of stopped instances."""
-LINK_INTERVAL_S = 0.5
-"""How often a round looks whether another machine is linked."""
+NODE_INTERVAL_S = 0.5
+"""How often a round looks whether another machine is linked or drained."""
+DRAIN_S = 15.0
+"""For how long rounds come that often after a drain: a sandbox has ten seconds to end there."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -56,19 +59,27 @@ class Reconciler:
     def __post_init__(self) -> None:
         self._rounds = 0
         self._linked: set[str] = set()
+        self._drained: set[str] = set()
+        self._drain_ends_s = -math.inf
         self._due_s = time.monotonic() + self.interval_s
         self.engine_problem: str | None = None
         """Why the engine did not answer the last time; None if it did."""
 
     async def run(self) -> None:
-        """Reconciles at intervals, and whenever a machine is linked, until cancelled."""
+        """Reconciles at intervals, when a machine is linked and during drains, until cancelled."""
         await run_every(
-            min(LINK_INTERVAL_S, self.interval_s), "reconciling", self._reconcile_if_due
+            min(NODE_INTERVAL_S, self.interval_s), "reconciling", self._reconcile_if_due
         )
 
     async def _reconcile_if_due(self) -> None:
+        now_s = time.monotonic()
+        drained = {node.name for node in self.agents.engine.nodes() if node.is_drained}
+        if not drained <= self._drained:
+            self._drain_ends_s = now_s + DRAIN_S
+        self._drained = drained
+        is_draining = now_s < self._drain_ends_s
         # A machine that was cut off has frozen its agents.
-        if time.monotonic() >= self._due_s or not self._linked_nodes() <= self._linked:
+        if is_draining or now_s >= self._due_s or not self._linked_nodes() <= self._linked:
             try:
                 await self.reconcile()
             finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -17,7 +16,11 @@ from chowder_local.core.domain import (
     SandboxSpec,
     SandboxState,
 )
-from chowder_local.core.errors.sandboxes import EngineUnavailable, NodeUnreachable, SandboxMissing
+from chowder_local.core.errors.sandboxes import (
+    EngineUnavailable,
+    NodeUnreachable,
+    SandboxMissing,
+)
 from chowder_local.core.tasks import gather_both, owned_tasks
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.specs import Limits, SandboxTemplate
@@ -26,14 +29,12 @@ from chowder_local.engine.swarm.engine import NETWORKS, SwarmEngine
 from chowder_local.engine.swarm.evacuation import NodeEvacuation
 from chowder_local.engine.swarm.nodes import (
     DeployedStack,
-    Member,
     Node,
     NodeLinks,
     Nodes,
-    WorkerPlace,
 )
 from chowder_local.engine.swarm.services import NODE_LABEL, SwarmServices
-from chowder_local.engine.swarm.tunnel import Listeners
+from chowder_local.engine.swarm.tunnel import Listeners, TargetRefused
 from chowder_local.engine.threads import Threads
 from tests.scripted.engine import ScriptedEngine
 from tests.scripted.serving import eventually
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     import docker
 
     from chowder_local.engine.docker import DockerEngine
+    from chowder_local.engine.swarm.nodes import WorkerPlace
     from chowder_local.engine.swarm.services import NodeEngine
 
 pytestmark = pytest.mark.anyio
@@ -75,6 +77,8 @@ class ScriptedSwarm:
     """The part of a manager's API that the server uses; all services go to `place`."""
 
     def __init__(self) -> None:
+        self.node_ids: list[str] = []
+        self.drained: set[str] = set()
         self.place = "n1"
         self.problem: str | None = None
         self.specs: dict[str, dict[str, Any]] = {}
@@ -83,7 +87,30 @@ class ScriptedSwarm:
         self.specs[name] = {"Name": name, "TaskTemplate": task, "Labels": labels, "Mode": mode}
         return {"ID": name}
 
+    def nodes(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "ID": node_id,
+                "Description": {
+                    "Hostname": f"host-{node_id}",
+                    "Resources": {"MemoryBytes": 5 * AGENT_MEMORY_BYTES // 2},
+                },
+                "Status": {"State": "ready"},
+                "Spec": {"Availability": "drain" if node_id in self.drained else "active"},
+            }
+            for node_id in self.node_ids
+        ]
+
     def tasks(self, filters: dict[str, str]) -> list[dict[str, Any]]:
+        if filters["service"] == "chowder_worker":
+            network = {"Spec": {"Name": "chowder_control"}}
+            status = {"State": "running", "ContainerStatus": {"ContainerID": "worker"}}
+            reached = [{"Network": network, "Addresses": ["127.0.0.1/8"]}]
+            return [
+                {"NodeID": node_id, "CreatedAt": "", "Status": status}
+                | {"NetworksAttachments": reached}
+                for node_id in self.node_ids
+            ]
         if self.problem is not None:
             return [{"Status": {"State": "pending", "Err": self.problem}}]
         container = {"ContainerID": f"container of {filters['service']}"}
@@ -121,13 +148,22 @@ class World:
         self.swarm = swarm
         self.nodes = nodes
 
-    def link(self, node_id: str) -> None:
-        place = WorkerPlace("worker", "127.0.0.1")
-        memory_bytes = 5 * AGENT_MEMORY_BYTES // 2
-        member = Member(node_id, f"host-{node_id}", True, False, memory_bytes, place)
+    async def link(self, node_id: str) -> None:
+        self.swarm.node_ids.append(node_id)
+        await self.nodes.refresh()
+        member = self.nodes.members[-1]
+        assert member.worker is not None
         scripted = cast("NodeEngine", ScriptedNode(self.folder / node_id))
-        self.nodes.members.append(member)
-        self.nodes.linked[node_id] = Node(member, place, scripted, ADDRESS, available_bytes=3)
+        self.nodes.linked[node_id] = Node(
+            member, member.worker, scripted, ADDRESS, available_bytes=3
+        )
+
+    async def drain(self, node_id: str) -> NodeEvacuation:
+        """Drains a node, and lets the server look; returns what then empties it."""
+        self.swarm.drained.add(node_id)
+        await self.nodes.refresh()
+        services = SwarmServices(self.nodes.client, "store")
+        return NodeEvacuation(self.nodes, services, self.engine._node_ids)
 
     def node(self, node_id: str) -> ScriptedNode:
         return cast("ScriptedNode", self.nodes.linked[node_id].engine)
@@ -157,8 +193,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             own = cast("DockerEngine", manager)
             engine = SwarmEngine(ADDRESS, client, threads, own, nodes, tasks)
             world = World(engine, swarm, nodes, tmp_path)
-            world.link("n1")
-            world.link("n2")
+            await world.link("n1")
+            await world.link("n2")
             yield world
 
 
@@ -259,11 +295,7 @@ async def test_a_node_that_is_lost_during_a_look_is_as_one_that_was_lost_before(
 
 async def test_a_drained_nodes_agents_move_to_another_one_with_their_files(world: World) -> None:
     await world.engine.boot(SandboxSpec(ONE))
-    old = world.nodes.linked["n1"]
-    old.member = replace(old.member, is_drained=True)
-    moves = NodeEvacuation(
-        world.nodes, SwarmServices(world.nodes.client, "store"), world.engine._node_ids
-    )
+    moves = await world.drain("n1")
     await moves.empty()
     # Swarm ends it first.
     assert world.node("n1").volume_ids == {ONE}
@@ -277,12 +309,39 @@ async def test_a_drained_nodes_agents_move_to_another_one_with_their_files(world
     assert world.swarm.specs[ONE]["Mode"] == {"Replicated": {"Replicas": 1}}
 
 
+async def test_an_agent_on_a_drained_node_ends_once_its_gateway_is_closed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem: EngineUnavailable | None = None
+    closed: list[str] = []
+
+    async def dial(_: NodeLinks, __: WorkerPlace, target: str) -> Any:
+        if problem is not None:
+            raise problem
+        return None, SimpleNamespace(close=lambda: closed.append(target))
+
+    monkeypatch.setattr(NodeLinks, "dial", dial)
+    await world.engine.boot(SandboxSpec(ONE))
+    moves = await world.drain("n2")
+    await moves.end_closed()
+    assert closed == []
+    await world.drain("n1")
+    await moves.end_closed()
+    problem = EngineUnavailable("The node does not answer.")
+    await moves.end_closed()
+    # Its turns go on.
+    assert (world.node("n1").state(ONE), len(closed)) == (SandboxState.RUNNING, 1)
+    problem = TargetRefused("Connection refused")
+    await moves.end_closed()
+    assert world.node("n1").state(ONE) is SandboxState.MISSING
+    assert world.node("n1").volume_ids == {ONE}
+
+
 async def test_after_an_interrupted_move_the_copy_in_swarms_records_is_the_one_that_stays(
     world: World,
 ) -> None:
     await world.engine.boot(SandboxSpec(ONE))
-    old = world.nodes.linked["n1"]
-    old.member = replace(old.member, is_drained=True)
+    moves = await world.drain("n1")
     await world.node("n1").release(ONE)
     # All was copied and recorded, but the server ended before it removed the source.
     world.node("n2").make_volume(ONE)
@@ -291,9 +350,6 @@ async def test_after_an_interrupted_move_the_copy_in_swarms_records_is_the_one_t
     assert await world.engine.volumes() == {ONE}
     world.swarm.place = "n2"
     await world.engine.boot(SandboxSpec(ONE))
-    moves = NodeEvacuation(
-        world.nodes, SwarmServices(world.nodes.client, "store"), world.engine._node_ids
-    )
     await moves.empty()
     assert (world.node("n1").volume_ids, world.node("n2").volume_ids) == (set(), {ONE})
     assert (await world.engine.sandboxes())[ONE].state is SandboxState.RUNNING
@@ -308,14 +364,15 @@ async def test_two_looks_at_a_new_sandbox_at_once_find_the_same_address(world: W
     assert first.gateway_url == second.gateway_url is not None
 
 
-async def test_one_that_boots_on_a_drained_node_moves_first(world: World) -> None:
+async def test_one_that_boots_on_a_node_drained_since_the_last_look_moves_first(
+    world: World,
+) -> None:
     await world.engine.boot(SandboxSpec(ONE))
-    old = world.nodes.linked["n1"]
-    old.member = replace(old.member, is_drained=True)
+    world.swarm.drained.add("n1")
     world.swarm.place = "n2"
     await world.engine.boot(SandboxSpec(ONE))
     assert (world.node("n1").volume_ids, world.node("n2").volume_ids) == (set(), {ONE})
-    world.nodes.linked["n2"].member = replace(old.member, id="n2")
+    world.swarm.drained.add("n2")
     with pytest.raises(EngineUnavailable, match="all are drained"):
         await world.engine.boot(SandboxSpec(ONE))
     assert world.node("n2").volume_ids == {ONE}

@@ -120,7 +120,7 @@ async def test_volumes_of_a_machine_that_is_back_are_looked_at_at_once(world: Wo
 async def test_agents_that_a_machine_has_frozen_go_on_once_it_is_linked(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconciler, "LINK_INTERVAL_S", 0.001)
+    monkeypatch.setattr(reconciler, "NODE_INTERVAL_S", 0.001)
     world.reconciler.interval_s = world.reconciler._due_s = math.inf
     away = EngineNode("host-1", False, False, 0, 8, None)
     world.engine.node_list = [away]
@@ -128,6 +128,24 @@ async def test_agents_that_a_machine_has_frozen_go_on_once_it_is_linked(
     loop = world.tasks.create_task(world.reconciler.run())
     world.engine.node_list = [replace(away, is_linked=True)]
     await eventually(lambda: world.engine.state(instance.sandbox_id) is UP, "it is resumed")
+    loop.cancel()
+
+
+async def test_agents_that_end_on_a_drained_machine_come_back_before_the_next_round_is_due(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "NODE_INTERVAL_S", 0.001)
+    world.reconciler.interval_s = world.reconciler._due_s = math.inf
+    node = EngineNode("host-1", True, False, 1, 8, None)
+    world.engine.node_list = [node]
+    instance = await world.placed(RUNNING, 1, UP)
+    await world.reconciler.reconcile()
+    loop = world.tasks.create_task(world.reconciler.run())
+    world.engine.node_list = [replace(node, is_drained=True)]
+    await eventually(lambda: world.engine.made("sandboxes") > 1, "the drain is seen")
+    # The agent's gateway takes its time.
+    world.engine.put(instance.sandbox_id, EXITED)
+    await eventually(lambda: world.engine.made("boot") == 1, "it is booted")
     loop.cancel()
 
 
