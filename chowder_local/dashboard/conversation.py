@@ -59,6 +59,8 @@ log = logging.getLogger(__name__)
 MACROS = "_messages.html"
 PORTION = 60
 """The number of messages that a page starts with, and that “Older” adds."""
+SESSIONS_SHOWN = 200
+"""The page lists so many conversations, those used last: an imported agent may have thousands."""
 SHOWN_MAX_CHARS = 4_000
 """The page shows this many characters of a text, and a button for the rest."""
 
@@ -145,7 +147,7 @@ def _approvals(request: Request, instance: Instance, *, oob: bool = False) -> Ma
 
 
 async def show_conversation(request: Request) -> Response:
-    """A conversation and the list of all; htmx selects a part of it for older messages."""
+    """A conversation and a list of the last used; htmx selects a part of it for older messages."""
     instance = await instance_of(request)
     query = parse_query(request, ConversationQuery)
     sessions, transcript, problem = await _read(request, instance, query)
@@ -155,7 +157,8 @@ async def show_conversation(request: Request) -> Response:
         "_conversation.html",
         it=instance,
         query=query,
-        sessions=sessions,
+        sessions=sessions[:SESSIONS_SHOWN],
+        session_count=len(sessions),
         session=session.name if session else None,
         can_talk=session is None or session.is_main or session.name is not None,
         transcript=transcript,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -106,14 +107,9 @@ class ConversationReader:
         return await self._merge(instance, kept)
 
     async def _merge(self, instance: Instance, kept: Sequence[KeptSession]) -> list[Session]:
-        stored = {each.key: each for each in kept}
-        named = {
-            each.session_key: each for each in await self.session_queries.of_instance(instance.id)
-        }
-        keys = [key for key in {**stored, **named} if key != MAIN_KEY]
-        others = [_session(key, stored.get(key), named.get(key)) for key in keys]
-        others.sort(key=_latest, reverse=True)
-        return [_session(MAIN_KEY, stored.get(MAIN_KEY), None), *others]
+        named = await self.session_queries.of_instance(instance.id)
+        # In a thread, because there may be tens of thousands.
+        return await asyncio.to_thread(_merged, kept, named)
 
     async def transcript(
         self,
@@ -284,6 +280,16 @@ class SessionControl:
             )
         except RpcRefused as refused:
             raise SessionRefused(str(refused)) from refused
+
+
+def _merged(kept: Sequence[KeptSession], named: Sequence[NamedSession]) -> list[Session]:
+    """The main session, then all others, last used first."""
+    stored = {each.key: each for each in kept}
+    names = {each.session_key: each for each in named}
+    keys = [key for key in {**stored, **names} if key != MAIN_KEY]
+    others = [_session(key, stored.get(key), names.get(key)) for key in keys]
+    others.sort(key=_latest, reverse=True)
+    return [_session(MAIN_KEY, stored.get(MAIN_KEY), None), *others]
 
 
 def _session(key: str, kept: KeptSession | None, named: NamedSession | None) -> Session:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.dashboard.chat_stream import ChatAnswer
-from chowder_local.dashboard.conversation import SHOWN_MAX_CHARS
+from chowder_local.dashboard.conversation import SESSIONS_SHOWN, SHOWN_MAX_CHARS
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.openclaw.transcripts.reader import TEXT_MAX
 from chowder_local.store.usage import Counts, UsageKey
@@ -96,6 +96,19 @@ async def test_a_conversation_in_the_list_says_its_messages_and_age(visitor: Vis
         place.answers["read"] = done(is_known=True, messages=[], has_more=False)
     html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
     assert re.search(r"10 messages, <time [^>]*>\d+ d</time> ago", html)
+
+
+async def test_of_many_conversations_the_last_used_are_listed(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    keys = [f"agent:main:{number}" for number in range(2 * SESSIONS_SHOWN)]
+    stored = [{"key": key, "updated_at": number} for number, key in enumerate(keys)]
+    for place in (visitor.http.world.programs, visitor.http.world.beside):
+        place.answers["list"] = done(sessions=stored)
+        place.answers["read"] = done(is_known=True, messages=[], has_more=False)
+    html = (await visitor.get(f"/instances/{agent.id}/conversation")).text
+    assert html.count('<li><a href="?key=') == SESSIONS_SHOWN
+    assert f">{keys[-1]}<" in html
+    assert f"These are the last used of {len(keys) + 1}." in html
 
 
 async def test_an_answer_is_streamed_in_pieces_and_then_rendered(visitor: Visitor) -> None:
