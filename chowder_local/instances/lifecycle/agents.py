@@ -362,7 +362,8 @@ class Agent:
             if not await self.gateway.is_started():
                 await self.end_drain(self.row.gateway_url)
         except (GatewayUnavailable, RpcRefused) as reason:
-            log.warning("instance %s: still drained: %s", self.row.id, reason)
+            # Messages that the agent refuses for that are logged as warnings themselves.
+            log.info("instance %s: still drained: %s", self.row.id, reason)
 
     async def set_clock(self, gateway_url: str | None) -> None:
         """Sets the running sandbox's clock as the row has it. Raises GatewayUnavailable."""
