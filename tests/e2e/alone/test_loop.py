@@ -32,6 +32,7 @@ from chowder_local.http.listener import with_state
 from chowder_local.instances.snapshots.exports import FORMAT, manifest_entry
 from chowder_local.openclaw.gateway import MAX_RPC_BYTES
 from chowder_local.openclaw.home.sanitize import MAX_EXTENSION_BYTES
+from chowder_local.openclaw.responses.response_normalizer import MAX_ANSWER_BYTES
 from chowder_local.relay.call_log import MAX_BYTES
 from chowder_local.relay.prompt_format import ANY_TOOL
 from tests.scripted.answers import MESSAGE
@@ -585,10 +586,13 @@ async def test_no_message_and_no_answer_of_a_gateway_holds_the_loop(target: Targ
     for what, more in many.items():
         body = json.dumps({"model": "gpt-4o", "input": "Hi"} | more).encode()
         await target.call(f"many {what}", "POST", f"{path}/responses", body)
-    fence = MESSAGE | {"content": [{"type": "output_text", "text": "```" + "\n" * 1_000_000 + "x"}]}
+    text = "```" + "\n" * (MAX_ANSWER_BYTES // 2 - 1000) + "x"
+    fence = MESSAGE | {"content": [{"type": "output_text", "text": text}]}
     target.provider.answers = [json_response(RESPONSE | {"output": [fence]})]
     structured = {"model": "gpt-4o", "input": "Hi", "text": schema_format({})}
-    await target.call("a fence", "POST", f"{path}/responses", json.dumps(structured).encode())
+    body = json.dumps(structured).encode()
+    read = await target.call("a fence", "POST", f"{path}/responses", body)
+    assert read.startswith(b"HTTP/1.1 200"), read[:1000]
     target.heartbeat.check()
 
 
