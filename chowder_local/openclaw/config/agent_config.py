@@ -70,6 +70,9 @@ def initial_config(
             }
         },
         "memory": {"search": {"provider": "none"}},
+        # OpenClaw refuses messages to sessions that it has archived: those that were not used for
+        # 30 days, also by a clock that was set on, and of more than 5,000 those used longest ago.
+        "session": {"maintenance": {"pruneAfter": "36500d", "maxEntries": 100_000}},
         # Otherwise OpenClaw sends no job's webhook to the inbox, which has a private address.
         "cron": {"webhookSsrfPolicy": {"allowedHostnames": [RELAY_HOSTNAME]}},
         # OpenClaw must not call its vendor: the image fixes the release, and the relay serves the

@@ -171,6 +171,19 @@ def test_a_second_run_is_the_same_and_jobs_run_once_each_at_their_times(
     ]
 
 
+def test_a_session_goes_on_after_months_of_the_clock(api: Api) -> None:
+    instance_id = api.created("rested", openclaw_config=QUIET)
+    api.until(instance_id, "running")
+    for session in ("rested", "busy"):
+        api.say(instance_id, "My number is 41.", session=session)
+    advance(api, instance_id, by="2400h")
+    # OpenClaw looks for old sessions when one is used.
+    api.say(instance_id, "Hello again.", session="busy")
+    for number in (1, 2, 3):
+        assert api.say(instance_id, f"Message {number}.", session="rested")
+    assert api.delete(f"instances/{instance_id}").status_code == 204
+
+
 def runs(api: Api, instance_id: str) -> list[tuple[str, str]]:
     """The jobs that have run, with the minutes, as OpenClaw has noted them."""
     noted = call(api, instance_id, "cron.runs", scope="all", limit=200)["entries"]
