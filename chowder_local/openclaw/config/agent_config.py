@@ -278,8 +278,12 @@ def read_config(content: bytes | None) -> dict[str, Any] | None:
 
 
 def with_reserved(initial: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """A new sandbox's configuration: reserved paths of `initial`, everything else of `config`."""
-    return merged(config, edits.only_reserved(initial))
+    """A new sandbox's configuration: reserved paths of `initial`, everything else of `config`.
+
+    The configuration of an agent of 0.1.0 says nothing of sessions: their limits are `initial`'s.
+    """
+    limits = {"session": {"maintenance": initial["session"]["maintenance"]}}
+    return merged(merged(limits, config), edits.only_reserved(initial))
 
 
 def with_channels_disabled(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,17 @@ def test_with_the_initial_configuration_it_is_complete_again() -> None:
     assert whole == seed("new", overrides={"logging.level": "debug"})
 
 
+def test_a_configuration_that_says_nothing_of_sessions_gets_their_limits() -> None:
+    parsed = agent_config.read_config(
+        agent_config.serialize_config(seed("old", overrides={"session": None}))
+    )
+    assert parsed is not None
+    assert agent_config.with_reserved(seed("new"), parsed) == seed("new")
+    own = {"session": {"maintenance": {"maxEntries": 7}}}
+    whole = agent_config.with_reserved(seed("new"), parsed | own)
+    assert whole["session"]["maintenance"]["maxEntries"] == 7
+
+
 def test_a_removed_initial_setting_does_not_come_back() -> None:
     parsed = agent_config.read_config(
         agent_config.serialize_config(seed("old", overrides={"memory": None}))
