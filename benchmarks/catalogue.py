@@ -18,6 +18,7 @@ from benchmarks import (
     stack,
     startup,
     streams,
+    suites,
     turns,
 )
 
@@ -42,6 +43,7 @@ ROWS: Mapping[str, Row] = {
     "first-answer": Row("create → an agent's first answer; stock's", creation.first_answer),
     "fork": Row("a fork with a warm sandbox; a warm create and a plain copy", forking.fork),
     "forks": Row("forks in a row, with a message each; messages, creates", reuse.forks),
+    "suite": Row("21 tests with the pytest plugin; their messages", suites.suite),
     "first-message": Row("an agent's first message; its later ones", turns.first_message),
     "processor-time": Row("an agent's processor time for a turn; stock's", turns.processor_time),
     "stop-start": Row("stop and start; the engine's pause and unpause", freezing.stop_start),
