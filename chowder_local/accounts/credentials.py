@@ -32,12 +32,14 @@ class ModelCredentials:
     async def resolve(self, relay_token: str, provider: str) -> Credential:
         """The credential, read for each call, so that a changed key takes effect at once.
 
-        A warm sandbox, which belongs to no instance yet, gets the offline model. Raises
+        A warm sandbox, or one whose warm-up an instance waits for, gets the offline model. Raises
         RelayTokenInvalid if the token is not valid or its instance is terminated.
         """
         if (token_sandbox_id := self.secret_box.sandbox_of(relay_token)) is None:
             raise RelayTokenInvalid
         sandbox_id = SandboxId(token_sandbox_id)
+        if self.warm_sandboxes.is_warming(sandbox_id):
+            return Credential(None, None, sandbox_id, OFFLINE_KEY)
         instance = await self.instances.by_sandbox(sandbox_id)
         if instance is None and await self.warm_sandboxes.has(sandbox_id):
             return Credential(None, None, sandbox_id, OFFLINE_KEY)

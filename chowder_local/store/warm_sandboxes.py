@@ -27,6 +27,7 @@ class WarmSandboxQueries:
         self._database = database
         self._events = events or Events()
         self._reserved: set[SandboxId] = set()
+        self._warming: set[SandboxId] = set()
 
     @contextmanager
     def holding(self, sandbox_id: SandboxId) -> Iterator[None]:
@@ -36,6 +37,19 @@ class WarmSandboxQueries:
             yield
         finally:
             self._reserved.discard(sandbox_id)
+
+    @contextmanager
+    def warming(self, sandbox_id: SandboxId) -> Iterator[None]:
+        """Marks a sandbox whose turns in the block are no instance's, even if one claims it."""
+        self._warming.add(sandbox_id)
+        try:
+            yield
+        finally:
+            self._warming.discard(sandbox_id)
+
+    def is_warming(self, sandbox_id: SandboxId) -> bool:
+        """Whether its turns are those of a warm-up."""
+        return sandbox_id in self._warming
 
     async def add(self, sandbox: WarmSandbox) -> None:
         """Adds a warm sandbox before it is made."""

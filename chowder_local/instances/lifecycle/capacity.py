@@ -74,18 +74,21 @@ class Capacity:
         finally:
             self._reserved.discard(sandbox_id)
 
-    async def make_room_for_warm_sandbox(self, warm_count: int, begun_count: int = 0) -> bool:
-        """Whether one more warm sandbox leaves enough memory for instances.
+    async def make_room_for_warm_sandbox(
+        self, warm_count: int, begun_count: int = 0, booting_count: int = 0
+    ) -> bool:
+        """Whether one more warm sandbox than `warm_count` leaves enough memory for instances.
 
-        `begun_count` others are about to be made, which the engine does not list yet.
-        If all is taken, an instance that was idle for a while hibernates for it, because a warm
-        sandbox brings any of them back quickly.
+        `begun_count` others are about to be made, which the engine does not list yet, and
+        `booting_count` may not have all their memory yet. If all is taken, an instance that was
+        idle for a while hibernates for it, because a warm sandbox brings any of them back quickly.
         """
         limit = await self.limit()
-        if warm_count + begun_count >= limit // WARM_SHARE:
+        if warm_count >= limit // WARM_SHARE:
             return False
         available = (await self.agents.engine.memory()).available_bytes
-        if available is not None and available < (2 + begun_count) * AGENT_MEMORY_BYTES:
+        wanted_bytes = (2 + begun_count + booting_count) * AGENT_MEMORY_BYTES
+        if available is not None and available < wanted_bytes:
             return False
         sandboxes = await self.agents.engine.sandboxes()
         # Memory for one stays free, or the new warm sandbox would soon be evicted.

@@ -53,8 +53,9 @@ class Provisioner:
     def __post_init__(self) -> None:
         self._in_progress: dict[InstanceId, asyncio.Task[None]] = {}
         self._not_before_s: dict[InstanceId, float] = {}
-        self.on_idle: Callable[[], None] = lambda: None
-        """Called when nothing is being provisioned any more."""
+        self._booting: set[InstanceId] = set()
+        self.on_end: Callable[[], None] = lambda: None
+        """Called when an instance is not being provisioned any more."""
 
     def begin(self, instance: Instance, warm_sandbox: WarmSandbox | None = None) -> None:
         """Boots an instance that is `provisioning`, unless its boot is in progress.
@@ -70,14 +71,16 @@ class Provisioner:
             call = Call({FaultKind.PROVISIONING}, instance_id=instance.id)
             fault = self.faults.take(instance.organization_id, call)
         work = self._contained(instance, warm_sandbox, fault)
+        if warm_sandbox is None:
+            self._booting.add(instance.id)
         task = self.group.create_task(work, name=f"boot {instance.id}")
         self._in_progress[instance.id] = task
         task.add_done_callback(lambda _: self._end(instance.id))
 
     def _end(self, instance_id: InstanceId) -> None:
         self._in_progress.pop(instance_id, None)
-        if not self._in_progress:
-            self.on_idle()
+        self._booting.discard(instance_id)
+        self.on_end()
 
     def next_creation_fails(self, organization_id: OrganizationId) -> bool:
         """Whether an injected fault fails the organization's next new instance."""
@@ -92,6 +95,11 @@ class Provisioner:
     def in_progress_count(self) -> int:
         """The number of instances that are being provisioned, including those in the queue."""
         return len(self._in_progress)
+
+    @property
+    def boot_count(self) -> int:
+        """The number of those without a warm sandbox."""
+        return len(self._booting)
 
     async def abandon(self, instance_id: InstanceId) -> None:
         """Cancels the provisioning of an instance, and returns once it has ended."""

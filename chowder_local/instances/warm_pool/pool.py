@@ -73,7 +73,8 @@ class WarmPool:
         self._failures = 0
         self._is_engine_away = False
         self._is_new = True
-        self.provisioner.on_idle = self.demand.changed.set
+        self.provisioner.on_end = self.demand.changed.set
+        self.warm_sandboxes.on_claim = self.demand.changed.set
         self.problem: str | None = None
         """Why the latest warm sandbox could not be made; None if it could."""
 
@@ -113,7 +114,9 @@ class WarmPool:
         return False
 
     async def _has_half(self) -> bool:
-        ready = [each for each in await self.queries.all() if each.gateway_url is not None]
+        found = await self.queries.all()
+        # Used ones are for one organization alone.
+        ready = [each for each in found if each.gateway_url and each.organization_id is None]
         return 0 < len(ready) * 2 >= self.size
 
     async def adjust(self) -> bool:
@@ -134,23 +137,49 @@ class WarmPool:
                     await self.warm_sandboxes.discard(surplus)
         with logging_errors("reading a blank home"):
             await self.warm_sandboxes.learn_from(new)
-        wanted, count = await self._wanted(len(new)), 0
-        if self.provisioner.in_progress_count:
-            return False
-        while count < wanted and await self.capacity.make_room_for_warm_sandbox(len(fit), count):
-            count += 1
-        async with asyncio.TaskGroup() as tasks:
-            making = [tasks.create_task(self._make()) for _ in range(count)]
-        return count > 0 and all(each.result() for each in making)
+        # A failure with one may not keep it from being replaced.
+        unfit = {each.sandbox_id for each in found} - {each.sandbox_id for each in fit}
+        return await self._make_missing(unfit)
 
-    async def _wanted(self, fit_count: int) -> int:
-        """How many to make at once."""
-        wanted = min(self.size - fit_count, self.boot_concurrency)
+    async def _make_missing(self, unfit: Collection[SandboxId]) -> bool:
+        """True if some were made, and none has failed."""
+        making: set[asyncio.Task[bool]] = set()
+        made: list[asyncio.Task[bool]] = []
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self.demand.changed.clear()
+                making = {each for each in making if not each.done()}
+                # After a failure there is a pause.
+                if all(each.result() for each in made if each.done()):
+                    for _ in range(await self._wanted(len(making), unfit)):
+                        making.add(tasks.create_task(self._make()))
+                    made += making.difference(made)
+                if not making:
+                    return bool(made) and all(each.result() for each in made)
+                # A claim may leave room for another boot, and each end does.
+                await self.demand.changed.wait()
+
+    async def _wanted(self, making_count: int, unfit: Collection[SandboxId] = ()) -> int:
+        """How many more to make now."""
+        rows = [each for each in await self.queries.all() if each.sandbox_id not in unfit]
+        new = [each for each in rows if each.organization_id is None]
+        unclaimed_count = sum(each.gateway_url is None for each in new)
+        # The processor bounds a boot: more boots at once would only delay all of them.
+        slots = self.boot_concurrency - making_count - self.provisioner.boot_count
+        wanted = min(self.size - len(new), slots)
         if wanted < 1:
             return 0
-        usual = min(self.usual_size - fit_count, 1)
-        # More than the usual number, or several at once, are made only while the processor is idle.
-        return wanted if wanted == usual or await self.is_idle() else usual
+        # More than the usual number, or several beside those that instances wait for, are made only
+        # while the processor is idle.
+        usual = max(0, min(self.usual_size - len(new), 1 - unclaimed_count))
+        if wanted > usual and not await self.is_idle():
+            wanted = usual
+        count = 0
+        while count < wanted and await self.capacity.make_room_for_warm_sandbox(
+            len(rows) + count, count, making_count
+        ):
+            count += 1
+        return count
 
     async def _is_kept(self, warm: WarmSandbox) -> bool:
         """Whether it is fit; discards it otherwise."""
@@ -166,6 +195,12 @@ class WarmPool:
         return False
 
     async def _make(self) -> bool:
+        try:
+            return await self._has_made()
+        finally:
+            self.demand.changed.set()
+
+    async def _has_made(self) -> bool:
         try:
             await self.warm_sandboxes.make()
         except ChowderError as failure:

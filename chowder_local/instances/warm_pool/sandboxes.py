@@ -79,6 +79,8 @@ class WarmSandboxes:
         self._made_as: LRUCache[SandboxId, str] = LRUCache(CLAIMED_KEPT)
         """The fingerprints of those that instances have claimed."""
         self._blank: tuple[str, bytes] | None = None
+        self.on_claim: Callable[[], None] = lambda: None
+        """Called when an instance has claimed one."""
 
     @property
     def fingerprint(self) -> str:
@@ -154,7 +156,7 @@ class WarmSandboxes:
         return (self.clock() - warm.created_at).total_seconds()
 
     async def make(self) -> None:
-        """Boots one and warms it up, unless an instance claims it during the boot.
+        """Boots one and warms it up, unless an instance claims it meanwhile.
 
         Raises ChowderError if the boot or the warm-up fails.
         """
@@ -163,8 +165,9 @@ class WarmSandboxes:
         await self.queries.add(WarmSandbox(sandbox_id, self.fingerprint, self.clock()))
         if (url := await self.offer(sandbox_id, partial(self._boot, sandbox_id))) is None:
             return
-        model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
-        await self.warm_up.warm(sandbox_id, self.agents.gateway_of(sandbox_id, url), model)
+        # To wait for the rest of the warm-up takes less than a boot.
+        if await self.offer(sandbox_id, partial(self._warm, sandbox_id, url)) is None:
+            return
         await self.agents.engine.promote(sandbox_id)
         await self.put_by(sandbox_id, url)
 
@@ -190,6 +193,14 @@ class WarmSandboxes:
         await self._learn_from_booted(sandbox_id, url)
         return url
 
+    async def _warm(self, sandbox_id: SandboxId, url: str, warmed: Callable[[], None]) -> str:
+        model = ModelRoute(BLANK_PROVIDER, DEFAULT_MODELS[BLANK_PROVIDER]).openclaw_model
+        # Their model calls are not those of an instance that claims it meanwhile.
+        with self.queries.warming(sandbox_id):
+            await self.warm_up.warm(sandbox_id, self.agents.gateway_of(sandbox_id, url), model)
+        warmed()
+        return url
+
     async def offer(self, sandbox_id: SandboxId, make: Make) -> str | None:
         """Makes one that instances may claim meanwhile, and returns the gateway's address.
 
@@ -205,7 +216,7 @@ class WarmSandboxes:
         finally:
             self._claimable.discard(sandbox_id)
             progress.ended(url)
-        # No claim is possible from now on: a warm-up must not use an organization's model key.
+        # No claim is possible from now on.
         async with self._reserving:
             is_claimed = not await self.queries.has(sandbox_id)
         if is_claimed:
@@ -252,6 +263,7 @@ class WarmSandboxes:
         It accepts turns when this returns. Its home comes from `homes`, or else from its origin.
         Raises ChowderError.
         """
+        self.on_claim()
         try:
             url = await self._turn_into(instance, warm, homes)
             self._made_as[warm.sandbox_id] = warm.fingerprint
@@ -318,8 +330,13 @@ class WarmSandboxes:
         """A warm sandbox that was claimed during its boot, once its container runs."""
         if (progress := self._booting.pop(sandbox_id, None)) is None:
             raise GatewayUnavailable(NEVER_READY)
-        await progress.wait_for_container()
-        await self.agents.engine.promote(sandbox_id)
+        if self.queries.is_warming(sandbox_id):
+            # The rest of the warm-up is as urgent as a boot.
+            await self.agents.engine.promote(sandbox_id)
+            await progress.wait_for_container()
+        else:
+            await progress.wait_for_container()
+            await self.agents.engine.promote(sandbox_id)
         return progress
 
 

@@ -104,6 +104,15 @@ async def test_a_warm_sandbox_gets_the_offline_model_until_it_is_dropped(
         await resolver.resolve(token, OPENAI)
 
 
+async def test_a_warm_up_is_answered_offline_although_an_instance_waits_for_it(
+    accounts: Any, resolver: CredentialResolver, instance: Instance, token: str
+) -> None:
+    offline = Credential(None, None, instance.sandbox_id, OFFLINE_KEY)
+    with accounts.warm_sandboxes.warming(instance.sandbox_id):
+        assert await resolver.resolve(token, OPENAI) == offline
+    assert (await resolver.resolve(token, OPENAI)).key == "sk-o"
+
+
 async def test_an_invalid_token_is_refused(
     accounts: Any, resolver: CredentialResolver, instance: Instance, token: str, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from chowder_local.core.domain import (
     Egress,
+    EngineMemory,
     Instance,
     InstanceStatus,
     SandboxState,
@@ -385,6 +386,8 @@ async def test_a_booting_warm_sandbox_becomes_a_fork_unless_the_home_needs_anoth
         booted = world.gateway.probes
         making = asyncio.create_task(world.pool.adjust())
         await eventually(lambda: world.gateway.probes > booted, "the warm sandbox boots")
+        # No memory for another one.
+        world.engine.memory_reading = EngineMemory(5_000_000_000, None)
         fork = await world.forks.fork(original, "Bea")
         assert fork.sandbox_id == world.engine.warm_sandboxes[-1]
         if is_fit:

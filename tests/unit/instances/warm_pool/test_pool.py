@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from tests.scripted.serving import POLL_S, eventually
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from starlette.types import Receive, Send
@@ -231,6 +231,15 @@ async def test_an_instance_without_a_model_key_claims_no_warm_sandbox(world: Wor
     assert await world.warm_queries.all() == warm_sandboxes
 
 
+@contextmanager
+def only_this(world: World) -> Iterator[None]:
+    """Leaves no memory for other warm sandboxes than those that are being made."""
+    usual = world.engine.memory_reading
+    world.engine.memory_reading = EngineMemory(5_000_000_000, None)
+    yield
+    world.engine.memory_reading = usual
+
+
 @asynccontextmanager
 async def booting(world: World) -> AsyncIterator[Hold]:
     """Holds a warm sandbox in its boot; lets it end at the end of the block."""
@@ -238,9 +247,10 @@ async def booting(world: World) -> AsyncIterator[Hold]:
     making = asyncio.create_task(world.pool.adjust())
     await hold.has_begun.wait()
     del world.engine.holds["boot"]
-    yield hold
-    hold.may_end.set()
-    await making
+    with only_this(world):
+        yield hold
+        hold.may_end.set()
+        await making
 
 
 async def test_without_a_ready_one_an_instance_claims_the_booting_one(world: World) -> None:
@@ -273,28 +283,67 @@ async def test_an_idle_machine_boots_several_at_once_and_each_can_be_claimed(wor
     making = asyncio.create_task(idle.pool.adjust())
     await eventually(lambda: world.engine.made("boot") == 2, "both boot")
     warm_ids = {each.sandbox_id for each in await world.warm_queries.all()}
-    instances = [await idle.creation.create(world.organization_id, name="Ada") for _ in range(3)]
-    assert {each.sandbox_id for each in instances[:2]} == warm_ids
-    assert instances[2].sandbox_id not in warm_ids
+    with only_this(world):
+        creating = idle.creation.create
+        instances = [await creating(world.organization_id, name="Ada") for _ in range(3)]
+        assert {each.sandbox_id for each in instances[:2]} == warm_ids
+        assert instances[2].sandbox_id not in warm_ids
+        hold.may_end.set()
+        assert await making
+        for each in instances:
+            assert (await idle.settled(each)).status is InstanceStatus.RUNNING
+        assert world.engine.made("boot") == 3
+
+
+@asynccontextmanager
+async def first_boot(world: World) -> AsyncIterator[asyncio.Task[bool]]:
+    """Fills the pool, and holds its boots once it has begun as many as it will."""
+    hold = world.engine.holds["boot"] = Hold()
+    filling = asyncio.create_task(world.pool.adjust())
+    await hold.has_begun.wait()
+    await looked(world)
+    yield filling
     hold.may_end.set()
-    assert await making
-    for each in instances:
-        assert (await idle.settled(each)).status is InstanceStatus.RUNNING
-    assert world.engine.made("boot") == 3
+    await filling
+
+
+async def looked(world: World) -> None:
+    """Returns once the pool has looked again, and once more, whether one is missing."""
+    for _ in range(2):
+        world.demand.changed.set()
+        await eventually(lambda: not world.demand.changed.is_set(), "the pool has looked")
+
+
+async def is_busy() -> bool:
+    return False
 
 
 async def test_a_busy_machine_boots_one_at_a_time(world: World) -> None:
-    async def is_busy() -> bool:
-        return False
+    busy = replace(two_at_once(world), is_idle=is_busy)
+    async with first_boot(busy):
+        assert world.engine.made("boot") == 1
+    assert len(await world.warm_queries.all()) == 2
 
-    assert await replace(two_at_once(world), is_idle=is_busy).pool.adjust()
-    assert len(await world.warm_queries.all()) == 1
+
+async def test_a_busy_machine_boots_the_next_one_beside_one_that_an_instance_waits_for(
+    world: World,
+) -> None:
+    busy = replace(two_at_once(world), is_idle=is_busy)
+    async with first_boot(busy):
+        ada = await busy.creation.create(world.organization_id, name="Ada")
+        await eventually(lambda: world.engine.made("boot") == 2, "another boots")
+        # No third one, although another instance waits for the second.
+        grace = await busy.creation.create(world.organization_id, name="Grace")
+        await looked(busy)
+        assert world.engine.made("boot") == 2
+    for each in (ada, grace):
+        assert (await busy.settled(each)).status is InstanceStatus.RUNNING
 
 
 async def test_no_more_boot_at_once_than_there_is_memory_for(world: World) -> None:
     world.engine.memory_reading = EngineMemory(64_000_000_000, 3 * AGENT_MEMORY_BYTES - 1)
-    assert await two_at_once(world).pool.adjust()
-    assert len(await world.warm_queries.all()) == 1
+    async with first_boot(two_at_once(world)):
+        assert world.engine.made("boot") == 1
 
 
 async def test_a_failure_of_one_of_two_that_boot_at_once_keeps_the_other(world: World) -> None:
@@ -309,7 +358,9 @@ async def test_a_failure_of_one_of_two_that_boot_at_once_keeps_the_other(world: 
     assert kept in await full(idle)
 
 
-async def test_a_sandbox_cannot_be_claimed_during_its_warm_up(world: World) -> None:
+async def test_without_a_ready_one_an_instance_waits_for_the_rest_of_a_warm_up(
+    world: World,
+) -> None:
     is_asked, may_answer = asyncio.Event(), asyncio.Event()
 
     async def slow(asked: ReceivedMessage, receive: Receive, send: Send) -> None:
@@ -321,10 +372,44 @@ async def test_a_sandbox_cannot_be_claimed_during_its_warm_up(world: World) -> N
     making = asyncio.create_task(world.pool.adjust())
     await is_asked.wait()
     (warming,) = await world.warm_queries.all()
-    assert (await world.created()).sandbox_id != warming.sandbox_id
-    may_answer.set()
-    await making
-    assert (await world.warm_queries.all())[0].gateway_url is not None
+    with only_this(world):
+        instance = await world.creation.create(world.organization_id, name="Ada")
+        assert instance.sandbox_id == warming.sandbox_id
+        promoted = ("promote", warming.sandbox_id)
+        await eventually(lambda: promoted in world.engine.calls, "it is as urgent as a boot")
+        assert (await world.now(instance)).status is InstanceStatus.PROVISIONING
+        assert world.warm_queries.is_warming(instance.sandbox_id)
+        may_answer.set()
+        assert (await world.settled(instance)).status is InstanceStatus.RUNNING
+        assert not world.warm_queries.is_warming(instance.sandbox_id)
+        await making
+    # Whole: no text of the warm-up is left in the agent's home.
+    assert len(world.programs.called("sessions.delete")) == 1
+    assert world.engine.calls.count(promoted) == 1
+    assert world.engine.made("boot") == 1
+
+
+async def test_a_sandbox_whose_warm_up_fails_after_the_claim_is_booted_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_asked, may_fail = asyncio.Event(), asyncio.Event()
+
+    async def fails(asked: ReceivedMessage, receive: Receive, send: Send) -> None:
+        is_asked.set()
+        await may_fail.wait()
+        await failing(500, {"error": {"message": "no"}})(asked, receive, send)
+
+    world.gateway.handler = fails
+    making = asyncio.create_task(world.pool.adjust())
+    await is_asked.wait()
+    with only_this(world):
+        instance = await world.creation.create(world.organization_id, name="Ada")
+        may_fail.set()
+        instance = await world.settled(instance)
+        await making
+    assert instance.status is InstanceStatus.RUNNING
+    assert world.engine.made("boot") == 2
+    assert "claimed, but not made: Gateway unavailable" in caplog.text
 
 
 async def test_a_sandbox_whose_boot_fails_after_the_claim_is_booted_again(
@@ -492,11 +577,12 @@ async def test_a_warm_sandbox_on_a_machine_that_is_away_is_replaced(world: World
     assert away.sandbox_id not in ids
 
 
-async def test_no_warm_sandbox_is_made_while_instances_boot(world: World) -> None:
+async def test_no_warm_sandbox_is_made_while_as_many_instances_boot_as_may(world: World) -> None:
     world.gateway.is_started = False
     await world.creation.create(world.organization_id, name="Ada")
     assert not await world.pool.adjust()
     assert world.engine.warm_sandboxes == []
+    assert await replace(two_at_once(world), is_idle=is_busy).pool._wanted(0) == 1
     world.gateway.is_started = True
 
 

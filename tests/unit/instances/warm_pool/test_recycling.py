@@ -15,7 +15,7 @@ from chowder_local.core.domain import (
     SandboxState,
 )
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.instances.warm_pool import recycling
+from chowder_local.instances.warm_pool import pool, recycling
 from chowder_local.instances.warm_pool.pool import USED_KEPT_S
 from chowder_local.instances.warm_pool.recycling import patch_to
 from tests.scripted.agents import agent_at
@@ -107,15 +107,31 @@ async def test_a_seed_of_ids_ends_with_its_agent(world: World) -> None:
     assert world.engine.state(moved.sandbox_id) is SandboxState.MISSING
 
 
+async def create_in_other_organization(world: World) -> Instance:
+    other, _ = await world.organizations.signup("other")
+    keys = {ModelProvider.ANTHROPIC: "offline"}
+    await world.organizations.change(other.organization.id, model_api_keys=keys)
+    return await world.settled(await world.creation.create(other.organization.id, name="Theirs"))
+
+
 async def test_no_other_organization_gets_it(world: World) -> None:
     former = await used(world)
     await delete(world, former)
     await blank(world, former.sandbox_id)
-    other, _ = await world.organizations.signup("other")
-    keys = {ModelProvider.ANTHROPIC: "offline"}
-    await world.organizations.change(other.organization.id, model_api_keys=keys)
-    theirs = await world.creation.create(other.organization.id, name="Theirs")
-    assert (await world.settled(theirs)).sandbox_id != former.sandbox_id
+    assert (await create_in_other_organization(world)).sandbox_id != former.sandbox_id
+
+
+async def test_the_pool_is_filled_for_others_at_once_although_one_is_ready(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = await used(world)
+    await delete(world, former)
+    await blank(world, former.sandbox_id)
+    monkeypatch.setattr(pool, "SETTLE_S", 600.0)
+    world.tasks.create_task(world.pool.run())
+    await eventually(lambda: world.engine.made("boot") == 2, "another one is made")
+    await create_in_other_organization(world)
+    await eventually(lambda: world.engine.made("boot") == 3, "it is replaced")
 
 
 async def test_it_is_destroyed_where_the_organization_has_not_chosen_it(world: World) -> None:

@@ -108,15 +108,15 @@ async def test_who_finds_none_ready_gets_the_one_that_boots(
     world.engine.holds["boot"] = hold = Hold()
     filling = asyncio.create_task(world.pool.adjust())
     await hold.has_begun.wait()
-    boots = world.engine.made("boot")
+    (booting,) = await world.warm_queries.all()
     starting = asyncio.create_task(start(world, instance))
     claimed = EventType.WARM_SANDBOX_CLAIMED
     await eventually(lambda: claimed in {each.type for each in world.events.after(0)}, "a claim")
     hold.may_end.set()
     started = await starting
     await filling
-    assert started.sandbox_id == world.engine.warm_sandboxes[-1]
-    assert world.engine.made("boot") == boots
+    assert started.sandbox_id == booting.sandbox_id
+    assert world.engine.calls.count(("boot", booting.sandbox_id)) == 1
     assert transcript(world, started) == ["teal"]
 
 
