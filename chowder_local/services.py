@@ -382,6 +382,7 @@ class Services:
             reserve_memory=self.capacity.reserve,
             source_of=self.snapshots.source,
             move_home=self.rehydration.move,
+            take_another=self.rehydration.take_another,
         )
         self.carried_jobs = CarriedJobs(
             agents=self.agents,

@@ -112,14 +112,16 @@ class Agents:
         reserve_memory: Callable[[SandboxId], AbstractAsyncContextManager[None]],
         source_of: Callable[[Instance], Awaitable[SnapshotSource | None]],
         move_home: Callable[[Agent], Awaitable[str | None]],
+        take_another: Callable[[Agent], Awaitable[str | None]],
     ) -> None:
         """Sets what a boot needs of others that themselves hold agents.
 
-        These are `Capacity.reserve`, `Snapshots.source` and `Rehydration.move`.
+        These are `Capacity.reserve`, `Snapshots.source`, and `Rehydration.move` and `take_another`.
         """
         self.reserve_memory = reserve_memory
         self.source_of = source_of
         self.move_home = move_home
+        self.take_another = take_another
 
     @asynccontextmanager
     async def holding(self, stale: Instance, *wanted: InstanceStatus) -> AsyncIterator[Agent]:

@@ -20,6 +20,7 @@ from chowder_local.core.errors.sandboxes import (
 from chowder_local.core.fault_injection import Call, FaultKind
 from chowder_local.core.tasks import logging_errors
 from chowder_local.instances.lifecycle.agents import Agent
+from chowder_local.instances.warm_pool.sandboxes import NeverReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,6 +160,9 @@ class Provisioner:
         if warm_sandbox is not None:
             try:
                 gateway_url = await self.warm_sandboxes.turn_into(instance, warm_sandbox)
+            except NeverReady as failure:
+                log.warning("instance %s: takes another sandbox: %s", instance.id, failure)
+                gateway_url = await self.agents.take_another(agent)
             except ChowderError as failure:
                 log.warning("instance %s: its warm sandbox failed: %s", instance.id, failure)
         else:

@@ -23,7 +23,7 @@ from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.home import sanitize
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from chowder_local.core.domain import Instance, InstanceId, WarmSandbox
     from chowder_local.instances.lifecycle.agents import Agent, Agents
@@ -63,6 +63,18 @@ class Rehydration:
         instance = agent.row
         if instance.first_ready_at is None or instance.id in self._refused:
             return None
+        return await self._move(agent, self._fill)
+
+    async def take_another(self, agent: Agent) -> str | None:
+        """As `move`, for one that has its home from its origin, as the sandbox has failed that it
+        had claimed.
+        """
+        return await self._move(agent, self._fill_from_origin)
+
+    async def _move(
+        self, agent: Agent, fill: Callable[[WarmSandbox, Instance], Awaitable[str | None]]
+    ) -> str | None:
+        instance = agent.row
         fingerprint = await self.matcher.fingerprint_for(instance)
         async with AsyncExitStack() as stack:
             async with self.warm_sandboxes.reserve_booting() as booting:
@@ -70,7 +82,7 @@ class Rehydration:
                 warm = await stack.enter_async_context(reserving)
             if warm is None:
                 return None
-            url = await self._fill(warm, instance)
+            url = await fill(warm, instance)
             is_moved = url is not None and await agent.move_sandbox(warm.sandbox_id)
             # After a cancellation the reconciler removes what no row names: a row may have been
             # written although its call was cancelled.
@@ -95,6 +107,14 @@ class Rehydration:
             if isinstance(problem, (ArchiveRefused, GatewayUnavailable)):
                 self._refused[instance.id] = True
             log.info("instance %s: is booted, not moved: %s", instance.id, problem)
+            return None
+
+    async def _fill_from_origin(self, warm: WarmSandbox, instance: Instance) -> str | None:
+        moved = replace(instance, sandbox_id=warm.sandbox_id)
+        try:
+            return await self.warm_sandboxes.turn_into(moved, warm)
+        except ChowderError as problem:
+            log.warning("instance %s: this sandbox failed, too: %s", instance.id, problem)
             return None
 
     @asynccontextmanager

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NEVER_READY = "the warm sandbox never became ready"
 WAKE_TIMEOUT_S = 15.0
 """Warm sandboxes that are resumed at once slow each other down; discarding one costs a boot."""
 BURST = timedelta(seconds=30)
@@ -58,6 +57,13 @@ KEPT = timedelta(hours=1)
 """For how long a burst is remembered."""
 KEPT_MAX = 1000
 CLAIMED_KEPT = 10_000
+
+
+class NeverReady(GatewayUnavailable):
+    """A sandbox that was claimed while it was made could not be made."""
+
+    def __init__(self) -> None:
+        super().__init__("the warm sandbox never became ready")
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -261,7 +267,7 @@ class WarmSandboxes:
         """Turns a claimed warm sandbox into the instance's own; returns the gateway's address.
 
         It accepts turns when this returns. Its home comes from `homes`, or else from its origin.
-        Raises ChowderError.
+        Raises ChowderError; NeverReady if it was still being made, and that has failed.
         """
         self.on_claim()
         try:
@@ -329,7 +335,7 @@ class WarmSandboxes:
     async def _take_booting(self, sandbox_id: SandboxId) -> _BootProgress:
         """A warm sandbox that was claimed during its boot, once its container runs."""
         if (progress := self._booting.pop(sandbox_id, None)) is None:
-            raise GatewayUnavailable(NEVER_READY)
+            raise NeverReady
         if self.queries.is_warming(sandbox_id):
             # The rest of the warm-up is as urgent as a boot.
             await self.agents.engine.promote(sandbox_id)
@@ -358,14 +364,14 @@ class _BootProgress:
         self._url.set_result(url)
 
     async def wait_for_container(self) -> None:
-        """Waits until the container runs. Raises GatewayUnavailable if the boot fails before."""
+        """Waits until the container runs. Raises NeverReady if the boot fails before."""
         if not await asyncio.shield(self._has_started):
-            raise GatewayUnavailable(NEVER_READY)
+            raise NeverReady
 
     async def wait_for_gateway(self) -> str:
-        """The gateway's address, once it is booted. Raises GatewayUnavailable if that fails."""
+        """The gateway's address, once it is booted. Raises NeverReady if that fails."""
         if (url := await asyncio.shield(self._url)) is None:
-            raise GatewayUnavailable(NEVER_READY)
+            raise NeverReady
         return url
 
 

@@ -177,6 +177,25 @@ async def test_an_agent_that_claimed_what_cannot_be_made_blank_is_booted(world: 
     assert world.engine.made("boot") == 2
 
 
+async def test_an_agent_that_claimed_what_cannot_be_made_blank_takes_another_one(
+    world: World,
+) -> None:
+    former = await used(world)
+    world.engine.commands.append("sleep 1000")
+    world.engine.holds["processes"] = looking = Hold()
+    await delete(world, former)
+    await looking.has_begun.wait()
+    following = await world.creation.create(world.organization_id, name="Ada")
+    assert following.sandbox_id == former.sandbox_id
+    await full(world)
+    (other,) = await world.warm_queries.all()
+    looking.may_end.set()
+    following = await world.settled(following)
+    assert (following.status, following.sandbox_id) == (InstanceStatus.RUNNING, other.sandbox_id)
+    assert world.engine.made("boot") == 2
+    assert world.engine.state(former.sandbox_id) is SandboxState.MISSING
+
+
 async def test_a_restore_uses_the_agents_own_sandbox_if_none_is_ready(world: World) -> None:
     await world.organizations.set_reuse(world.organization_id, reuses_sandboxes=False)
     instance = await used(world)
