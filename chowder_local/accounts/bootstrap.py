@@ -33,21 +33,6 @@ NAME = "default"
 FIRST_TIER = Tier.WHALE
 META_NAME = "default_organization"
 
-MODEL_KEY_VARIABLES = {
-    ModelProvider.ANTHROPIC: "ANTHROPIC_API_KEY",
-    ModelProvider.OPENAI: "OPENAI_API_KEY",
-    ModelProvider.GEMINI: "GEMINI_API_KEY",
-}
-
-
-def default_model_keys(env: Mapping[str, str], offline: bool) -> dict[ModelProvider, str]:
-    """The keys in the environment, and the offline model for providers without one."""
-    keys = {} if offline else env
-    return {
-        provider: keys.get(variable, "").strip() or OFFLINE_KEY
-        for provider, variable in MODEL_KEY_VARIABLES.items()
-    }
-
 
 async def default_organization_id(meta: MetaQueries) -> OrganizationId:
     """The id of the default organization, which may not exist yet."""

@@ -1,8 +1,12 @@
-"""The server process that `up --detach` starts; all its settings are in the environment."""
+"""The server process that `up --detach` starts; its settings are in the environment.
+
+With `--wait`, the environment is a line of JSON on standard input.
+"""
 
 from __future__ import annotations
 
 import gc
+import json
 import os
 import sys
 
@@ -16,10 +20,13 @@ def main() -> int:
     from chowder_local.core.errors import FAILURE, ChowderError
     from chowder_local.core.settings import Settings
 
-    if "--wait" in sys.argv and not sys.stdin.buffer.readline():
-        # `up` ended before there was an image.
-        return FAILURE
     env = dict(os.environ)
+    if "--wait" in sys.argv:
+        line = sys.stdin.buffer.readline()
+        if not line:
+            # `up` ended before there was an image.
+            return FAILURE
+        env = json.loads(line)
     try:
         return run(Settings.read(env), env)
     except (ChowderError, OSError) as failure:

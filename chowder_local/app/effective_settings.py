@@ -8,9 +8,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.accounts.bootstrap import MODEL_KEY_VARIABLES, default_model_keys
 from chowder_local.core.data_dir_layout import PREFIX
-from chowder_local.core.model_endpoints import OLLAMA, key_variable
+from chowder_local.core.model_endpoints import (
+    MODEL_KEY_VARIABLES,
+    OLLAMA,
+    default_model_keys,
+    key_variable,
+)
 from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import find_engine
 

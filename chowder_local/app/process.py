@@ -16,28 +16,27 @@ import uvloop
 from filelock import FileLock, Timeout
 
 from chowder_local import __version__
-from chowder_local.accounts.bootstrap import default_model_keys
 from chowder_local.app.effective_settings import effective_settings
-from chowder_local.app.server import Machine, create_app
+from chowder_local.app.server import Machine, open_services
 from chowder_local.core import logs
 from chowder_local.core.data_dir import make_private_folder, touch_private, unusable, write_private
 from chowder_local.core.errors.process import DataDirLocked
+from chowder_local.core.model_endpoints import default_model_keys
 from chowder_local.core.settings import exposure_warning
 from chowder_local.engine.connection import find_engine
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.images import find_ca_bundle
 from chowder_local.engine.self_container import is_in_container, process_namespace
-from chowder_local.http.listener import bound_socket, listener, raise_descriptor_limit, with_state
+from chowder_local.http.listener import bound_socket, listener, raise_descriptor_limit
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator, Mapping
 
-    from starlette.applications import Starlette
+    from starlette.types import ASGIApp
 
     from chowder_local.core.settings import Settings
-    from chowder_local.core.tasks import Shutdown
-    from chowder_local.http.listener import Listener
+    from chowder_local.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,6 @@ def run(
     raise_descriptor_limit()
     with _held_data_dir(settings), bound_socket(settings.host, settings.port) as bound:
         machine = _machine(settings, env)
-        app = create_app(settings, machine)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             effective = effective_settings(
                 settings,
@@ -66,7 +64,7 @@ def run(
                 engine_url=machine.engine_address.url,
                 salt=secrets.token_hex(16),
             )
-            runner.run(_serve(app, bound, settings, effective, on_ready))
+            runner.run(_serve(settings, machine, bound, effective, on_ready))
     return 0
 
 
@@ -99,21 +97,15 @@ def _held_data_dir(settings: Settings) -> Iterator[None]:
 
 
 async def _serve(
-    app: Starlette,
-    bound: socket.socket,
     settings: Settings,
+    machine: Machine,
+    bound: socket.socket,
     effective: Mapping[str, Any],
     on_ready: Callable[[], object] | None,
 ) -> None:
-    async with app.router.lifespan_context(app) as yielded:
-        state = dict(yielded or {})
-        shutdown: Shutdown = state["services"].shutdown
-        server = listener(with_state(app, state), grace_s=STOP_GRACE_S, shutdown=shutdown)
-        # Objects made so far stay; collecting among them would delay requests by about 50 ms.
-        gc.freeze()
-        # See `chowder_local.app.__main__`.
-        gc.enable()
-        _stop_on_signals(server)
+    async with open_services(settings, machine) as services:
+        signalled = asyncio.Event()
+        _on_signals(signalled.set)
         with _run_file(settings, effective):
             log.info("chowder-local %s listens on %s", __version__, settings.root_url)
             if not settings.is_on_loopback:
@@ -121,14 +113,32 @@ async def _serve(
                 log.warning("%s", exposure_warning(settings.host, is_in_container=is_inside))
             if on_ready is not None:
                 on_ready()
-            await server.serve(sockets=[bound])
+            # Clients connect from here on; what they send waits until the routes are imported,
+            # which takes a quarter of the start.
+            app = await asyncio.to_thread(_load_application, services)
+            server = listener(app, grace_s=STOP_GRACE_S, shutdown=services.shutdown)
+            _on_signals(server.stop)
+            if not signalled.is_set():
+                await server.serve(sockets=[bound])
             log.info("stopping; agents stay as they are")
 
 
-def _stop_on_signals(server: Listener) -> None:
+def _load_application(services: Services) -> ASGIApp:
+    # See `chowder_local.app.__main__`.
+    gc.disable()
+    from chowder_local.app.application import application
+
+    app = application(services)
+    # Objects made so far stay; collecting among them would delay requests by about 50 ms.
+    gc.freeze()
+    gc.enable()
+    return app
+
+
+def _on_signals(stop: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, stop)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The server's application, whose lifespan opens and closes all its resources."""
+"""The server's lifespan, which opens and closes all its resources."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import os
 import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
-from typing import TYPE_CHECKING, TypedDict
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 from chowder_local import __version__
 from chowder_local.accounts.bootstrap import default_organization_id, ensure_default
-from chowder_local.api.missing_routes import refuse_missing_route
-from chowder_local.api.openapi.page import documentation_routes
-from chowder_local.api.routes import OPERATIONS, routes
 from chowder_local.app.relay_app import bind_relay, serve_relay
 from chowder_local.core.data_dir import write_private
 from chowder_local.core.domain import RELAY_HOSTNAME, is_release
@@ -22,19 +19,12 @@ from chowder_local.core.events import Events
 from chowder_local.core.metrics import Metrics
 from chowder_local.core.secrets import SecretBox
 from chowder_local.core.tasks import Shutdown, logging_errors, owned_tasks
-from chowder_local.core.wording import program
-from chowder_local.dashboard.chat_stream import ChatStreams
-from chowder_local.dashboard.pages import Dashboard, page_of
-from chowder_local.dashboard.rendering import Assets, Rendering
-from chowder_local.dashboard.routes import dashboard_routes
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag, openclaw_version
 from chowder_local.engine.specs import HOME, STATE_DIR, TEMPORARY, Limits, SandboxDefaults
-from chowder_local.http import middleware
 from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.instances.monitoring.usage import DiskWatch
-from chowder_local.mcp.requests import McpRequests, mcp_route
 from chowder_local.openclaw.file_programs import FilePrograms
 from chowder_local.openclaw.gateway import open_gateways
 from chowder_local.openclaw.home.state_transfer import StateTransfers
@@ -46,11 +36,8 @@ from chowder_local.store.database import Database, MetaQueries
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
     from contextlib import AbstractAsyncContextManager
-
-    from starlette.applications import Starlette
-    from starlette.routing import BaseRoute
 
     from chowder_local.core.domain import ModelProvider
     from chowder_local.core.model_endpoints import Endpoint
@@ -77,60 +64,17 @@ class Machine:
     ca_bundle: bytes | None = None
 
 
-class State(TypedDict):
-    """The members of `request.state`."""
+@asynccontextmanager
+async def open_services(settings: Settings, machine: Machine) -> AsyncIterator[Services]:
+    """Opens the store, the engine and the relay, in this order, and begins the background tasks.
 
-    services: Services
-    dashboard: Dashboard
-    mcp: McpRequests
-
-
-def create_app(settings: Settings, machine: Machine) -> Starlette:
-    """The application; its lifespan opens the store, the engine and the relay, in this order.
-
-    The lifespan raises ChowderError if one of them cannot be opened.
+    Raises ChowderError if one of them cannot be opened.
     """
-    metrics = Metrics()
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[State]:
-        async with AsyncExitStack() as stack:
-            yield state(await _open(settings, machine, metrics, stack))
-
-    hosts = [settings.host, *settings.allowed_hosts]
-    return api(settings.cors_origins, lifespan, metrics, hosts)
+    async with AsyncExitStack() as stack:
+        yield await _open(settings, machine, stack)
 
 
-def api(
-    cors_origins: Sequence[str],
-    lifespan: Callable[[Starlette], AbstractAsyncContextManager[State]],
-    metrics: Metrics,
-    hosts: Sequence[str] = (),
-) -> Starlette:
-    """The routes and middleware; what `lifespan` yields becomes the requests' state."""
-    app = middleware.Api(
-        routes=_all_routes(),
-        middleware=middleware.stack(cors_origins, metrics, hosts, page_of),
-        lifespan=lifespan,
-    )
-    app.router.default = refuse_missing_route
-    return app
-
-
-@cache
-def _all_routes() -> tuple[BaseRoute, ...]:
-    """Shared by all applications of a process, because routes have no state."""
-    return (
-        *routes(),
-        mcp_route(),
-        *documentation_routes(OPERATIONS),
-        *dashboard_routes(),
-    )
-
-
-async def _open(
-    settings: Settings, machine: Machine, metrics: Metrics, stack: AsyncExitStack
-) -> Services:
+async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> Services:
     secret_box = await asyncio.to_thread(SecretBox.load, settings.secret_file)
     database = await stack.enter_async_context(Database.open(settings.database_file))
     meta = MetaQueries(database)
@@ -152,7 +96,7 @@ async def _open(
         database=database,
         secret_box=secret_box,
         events=open_events(shutdown, stack),
-        metrics=metrics,
+        metrics=Metrics(),
         shutdown=shutdown,
         store_id=store_id,
         default_organization_id=await default_organization_id(meta),
@@ -198,33 +142,6 @@ async def _open(
     )
     await begin(services)
     return services
-
-
-def state(services: Services) -> State:
-    """What requests find in `request.state`."""
-    settings = services.settings
-    return {
-        "services": services,
-        "dashboard": Dashboard(
-            assets=_assets(),
-            rendering=_rendering(),
-            chat_streams=ChatStreams(),
-            base_url=f"{settings.client_url}/v1",
-            env_command=f'eval "$({program(settings.data_dir)} env)"',
-        ),
-        "mcp": McpRequests(services.tasks, services.server_diagnosis, settings.max_body_bytes),
-    }
-
-
-@cache
-def _assets() -> Assets:
-    return Assets()
-
-
-@cache
-def _rendering() -> Rendering:
-    """Shared by all servers of a process, because it has no state."""
-    return Rendering(_assets())
 
 
 async def begin(services: Services) -> None:

@@ -13,14 +13,15 @@ import click
 from chowder_local.cli.options import Command
 from chowder_local.cli.output import count_of, note, say, show_json, waiting
 from chowder_local.core.data_dir import make_private_folder
+from chowder_local.core.data_dir_layout import default_data_dir
 from chowder_local.core.errors.process import SettingsInvalid
-from chowder_local.core.settings import Settings
 from chowder_local.core.wording import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from chowder_local.cli.context import Context
+    from chowder_local.core.data_dir_layout import DataDirLayout
     from chowder_local.seeding.desired_state import Document
     from chowder_local.seeding.home import FileIndex
     from chowder_local.seeding.run import SeedResult
@@ -118,7 +119,7 @@ def open_memory(context: Context, other_url: str | None = None) -> Memory:
     return Memory(file)
 
 
-def other_memories(settings: Settings) -> list[Path]:
+def other_memories(settings: DataDirLayout) -> list[Path]:
     """The memories of other servers, which have the only copies of keys of theirs."""
     return sorted(settings.data_dir.glob(f"{_OTHERS}*.json"))
 
@@ -144,7 +145,7 @@ def removal_command(context: Context, organization: str, instance_id: str) -> st
 
     remove = f"instances rm {instance_id}"
     # Without --data-dir the command uses the variables of the environment.
-    plain = program(Settings.read({}).data_dir, context.env.get("PATH"))
+    plain = program(default_data_dir(), context.env.get("PATH"))
     own = plain if context.other_server() is not None else context.program()
     if organization == DEFAULT:
         return f"{own} {remove}"

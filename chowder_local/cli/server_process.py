@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Self, cast
 
 import click
 from filelock import FileLock, Timeout
@@ -28,7 +30,7 @@ from chowder_local.core.errors.process import (
 from chowder_local.engine.self_container import is_in_container, process_namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from chowder_local.cli.run_file import RunningServer
     from chowder_local.core.data_dir_layout import DataDirLayout
@@ -42,7 +44,7 @@ END_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 5.0
 QUOTED_LINES = 10
 WAIT_OPTION = "--wait"
-"""Has a server wait for a line on its standard input before it opens anything."""
+"""Has a server wait for its settings on its standard input before it opens anything."""
 FIRST_PROCESS = Path("/proc/1/cmdline")
 
 
@@ -127,57 +129,110 @@ def healthy_server(settings: DataDirLayout) -> RunningServer | None:
     return running if is_ours else None
 
 
+@dataclass(eq=False, repr=False)
+class NewServer:
+    """A server process that imports its modules, and then waits for its settings."""
+
+    process: subprocess.Popen[bytes]
+    log_start: int
+    """Where in the log file its own lines begin."""
+    is_ready: bool = False
+
+    @classmethod
+    def begin(cls, files: DataDirLayout, env: Mapping[str, str]) -> Self:
+        """Starts the process in a session of its own.
+
+        Raises DataDirUnusable if its log cannot be written.
+        """
+        # -P: a module in the current folder must not replace one of ours.
+        command = [sys.executable, "-P", "-m", "chowder_local.app", WAIT_OPTION]
+        with open_log(files.log_file) as log:
+            start = log.tell()
+            process = subprocess.Popen(  # noqa: S603 - our own command line
+                command,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=dict(env),
+                start_new_session=True,
+            )
+        return cls(process, start)
+
+    def send_settings(self, settings: DataDirLayout, env: Mapping[str, str]) -> None:
+        """Has it serve with the settings of an environment."""
+        variables = {**env, f"{PREFIX}DATA_DIR": str(settings.data_dir)}
+        # One that has ended is noticed when its readiness is awaited.
+        with self._gate() as gate, suppress(BrokenPipeError):
+            gate.write(json.dumps(variables).encode() + b"\n")
+
+    def end(self) -> None:
+        """Ends the process, unless it is a server that has become ready."""
+        self._gate().close()
+        if not self.is_ready:
+            _terminate(self.process)
+
+    def _gate(self) -> IO[bytes]:
+        return cast("IO[bytes]", self.process.stdin)
+
+
+@contextmanager
+def importing_server(files: DataDirLayout, env: Mapping[str, str]) -> Iterator[NewServer | None]:
+    """A server process that imports its modules during the block, and ends with it unless it
+    is ready by then; None if the data directory is new, or a server seems to run on it.
+    """
+    if not files.log_file.exists() or files.run_file.exists():
+        # Nothing is made in a folder for settings that may be refused.
+        yield None
+        return
+    server = NewServer.begin(files, env)
+    try:
+        yield server
+    finally:
+        server.end()
+
+
 def start_detached(
     settings: DataDirLayout,
     env: Mapping[str, str],
+    server: NewServer | None = None,
+    *,
     prepare: Callable[[], object] = lambda: None,
     timeout_s: float = READY_TIMEOUT_S,
 ) -> RunningServer:
     """Starts a server in a process session of its own, and returns it once it is ready.
 
-    The environment has its settings. The server imports its modules while `prepare` runs, and does
-    nothing else until that has ended.
+    The environment has its settings. The server, which may have begun before, imports its modules
+    while `prepare` runs, and does nothing else until that has ended.
 
     Raises ServerFailed with the server's own message if it ends, ServerNotReady if it is not ready
     in time (the server is ended then), and DataDirUnusable if its log cannot be written.
     """
-    # -P: a module in the current folder must not replace one of ours.
-    command = [sys.executable, "-P", "-m", "chowder_local.app", WAIT_OPTION]
-    with open_log(settings.log_file) as log:
-        start = log.tell()
-        process = subprocess.Popen(  # noqa: S603 - our own command line
-            command,
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            env={**env, f"{PREFIX}DATA_DIR": str(settings.data_dir)},
-            start_new_session=True,
-        )
+    server = server or NewServer.begin(settings, env)
+    process = server.process
     try:
-        with cast("IO[bytes]", process.stdin) as gate:
-            prepare()
-            # One that has ended is noticed below.
-            with suppress(BrokenPipeError):
-                gate.write(b"\n")
+        prepare()
+        server.send_settings(settings, env)
         with waiting(f"Waiting for the server (its log is {settings.log_file})"):
             running = wait_until_ready(
                 settings, process.pid, lambda: process.poll() is not None, timeout_s
             )
     except BaseException:
-        _terminate(process)
+        server.end()
         raise
     if running is not None:
+        server.is_ready = True
         # The server outlives this process, of which Popen would warn.
         process.returncode = 0
         return running
     if (code := process.poll()) is not None:
-        message = _error_or_log_tail(settings.log_file, start)
+        message = _error_or_log_tail(settings.log_file, server.log_start)
         raise ServerFailed(message, code if code > 0 else FAILURE)
-    _terminate(process)
+    server.end()
+    log_tail = _error_or_log_tail(settings.log_file, server.log_start)
     raise ServerNotReady(
         f"The server did not become ready within {timeout_s:g} s and was ended. "
-        f"Its log, {settings.log_file}, ends with:\n{_error_or_log_tail(settings.log_file, start)}"
+        f"Its log, {settings.log_file}, ends with:\n{log_tail}"
     )
 
 
@@ -187,16 +242,13 @@ def wait_until_ready(
     has_ended: Callable[[], bool],
     timeout_s: float = READY_TIMEOUT_S,
 ) -> RunningServer | None:
-    """The server once it takes calls; None if it ends before or is not ready in time."""
-    from chowder_local.client import Client
-
+    """The server once clients can connect; None if it ends before or is not ready in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and not has_ended():
+        # A server writes the file when all its services are open, and its socket listens.
         running = find_running(settings)
         if running is not None and running.pid == pid:
-            with Client(running.root_url, timeout_s=CALL_TIMEOUT_S) as client:
-                if client.is_ready():
-                    return running
+            return running
         time.sleep(READY_POLL_S)
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,17 @@ from chowder_local import __version__
 from chowder_local.cli.options import Command, Usd
 from chowder_local.cli.output import note, say, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
-from chowder_local.cli.server_process import healthy_server, start_detached
+from chowder_local.cli.server_process import (
+    ServerFailed,
+    healthy_server,
+    importing_server,
+    start_detached,
+)
+from chowder_local.core.data_dir_layout import DataDir
 from chowder_local.core.domain import Egress, Tier
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import ServerDiffers
-from chowder_local.core.settings import exposure_warning
+from chowder_local.core.errors.sandboxes import ImageMissing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
 
     from chowder_local.cli.context import Context
     from chowder_local.cli.run_file import RunningServer
+    from chowder_local.cli.server_process import NewServer
     from chowder_local.core.settings import Settings
     from chowder_local.seeding.desired_state import Document
 
@@ -95,7 +103,13 @@ def up(context: Context, /, seed: Path | None, detach: bool, **options: Any) -> 
     the offline model for the other providers. With --offline, the offline model also answers for
     the providers of --provider.
     """
-    context = context.with_settings(options)
+    files = DataDir.read(context.env, context.data_dir)
+    # A new server imports its modules while this process reads and checks the settings.
+    with importing_server(files, context.env) if detach else nullcontext() as server:
+        return _up(context.with_settings(options), seed, detach, server)
+
+
+def _up(context: Context, seed: Path | None, detach: bool, server: NewServer | None) -> int:
     settings = context.settings()
     # An invalid seed file is refused before anything is started.
     seeding = None if seed is None else read_file(context, seed)
@@ -107,11 +121,22 @@ def up(context: Context, /, seed: Path | None, detach: bool, **options: Any) -> 
         if not detach:
             ensure_image(settings, context.env)
             return _serve(context, settings, seeding)
-        prepare = partial(ensure_image, settings, context.env)
-        _say_ready(context, settings, start_detached(settings, context.env, prepare))
+        _say_ready(context, settings, _start(settings, context.env, server))
     if seeding is not None:
         seed_server(context.for_data_dir(), seeding)
     return 0
+
+
+def _start(settings: Settings, env: Mapping[str, str], server: NewServer | None) -> RunningServer:
+    if server is not None:
+        # A server looks for the image itself, which an earlier `up` on the data directory has
+        # most likely built.
+        try:
+            return start_detached(settings, env, server)
+        except ServerFailed as failure:
+            if failure.exit_code != ImageMissing.exit_code:
+                raise
+    return start_detached(settings, env, prepare=partial(ensure_image, settings, env))
 
 
 def _check_files(settings: Settings) -> None:
@@ -203,6 +228,7 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
     if settings.egress is Egress.OFF:
         note("\nEgress is off: agents reach only their models, unless they have their own setting.")
     if not settings.is_on_loopback:
+        from chowder_local.core.settings import exposure_warning
         from chowder_local.engine.self_container import is_in_container
 
         warning = exposure_warning(settings.host, is_in_container=is_in_container())
@@ -211,15 +237,16 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
 
 def _spends_without_limit(context: Context, settings: Settings, running: RunningServer) -> bool:
     """Whether the default organization has a real model key and no budget."""
-    from chowder_local.accounts.bootstrap import default_model_keys
-    from chowder_local.client import Client
-    from chowder_local.client.transport import if_found
     from chowder_local.core.domain import OFFLINE_KEY
+    from chowder_local.core.model_endpoints import default_model_keys
 
     has_key = set(default_model_keys(context.env, settings.offline).values()) != {OFFLINE_KEY}
     endpoints = settings.endpoints(context.env).values()
     if not (has_key or any(each.has_secret for each in endpoints)):
         return False
+    from chowder_local.client import Client
+    from chowder_local.client.transport import if_found
+
     with Client(running.root_url, context.for_data_dir().key()) as client:
         return if_found(client.budget) is None
 
@@ -244,9 +271,8 @@ def _say_lines(context: Context, running: RunningServer, models: str | None = No
 
 def _models(settings: Settings, env: Mapping[str, str]) -> str:
     """The providers with a key from the environment, and those with the offline model."""
-    from chowder_local.accounts.bootstrap import default_model_keys
     from chowder_local.core.domain import OFFLINE_KEY
-    from chowder_local.core.model_endpoints import OLLAMA
+    from chowder_local.core.model_endpoints import OLLAMA, default_model_keys
 
     keys = default_model_keys(env, settings.offline)
     real = [str(provider) for provider, key in keys.items() if key != OFFLINE_KEY]

@@ -1,4 +1,4 @@
-"""Other model providers: OpenAI-compatible endpoints that the operator names (pure)."""
+"""Model providers as the operator names them: keys in variables, and other endpoints (pure)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,25 @@ MIN_CONTEXT_TOKENS = 4_000
 """OpenClaw refuses to work with less."""
 MAX_ANSWER_TOKENS = 8_192
 
+MODEL_KEY_VARIABLES = {
+    ModelProvider.ANTHROPIC: "ANTHROPIC_API_KEY",
+    ModelProvider.OPENAI: "OPENAI_API_KEY",
+    ModelProvider.GEMINI: "GEMINI_API_KEY",
+}
+
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}\Z")
 _RESERVED_NAMES = {*ModelProvider, "google", OTHER_PROVIDERS}
 _OLLAMA_PORT = 11434
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def default_model_keys(env: Mapping[str, str], offline: bool) -> dict[ModelProvider, str]:
+    """The keys in the environment, and the offline model for providers without one."""
+    keys = {} if offline else env
+    return {
+        provider: keys.get(variable, "").strip() or OFFLINE_KEY
+        for provider, variable in MODEL_KEY_VARIABLES.items()
+    }
 
 
 @dataclass(frozen=True)

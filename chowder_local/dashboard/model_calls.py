@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from chowder_local.accounts.bootstrap import MODEL_KEY_VARIABLES
 from chowder_local.api.schemas.faults_and_replies import HeldCallRelease
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceId, ModelProvider
 from chowder_local.core.errors.requests import InputInvalid, ModelCallNotFound
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
+from chowder_local.core.model_endpoints import MODEL_KEY_VARIABLES
 from chowder_local.dashboard.charts import TimelineRow, timeline
 from chowder_local.dashboard.instances import instance_names
 from chowder_local.dashboard.pages import notice, page, parse_form, part, redirect, with_query

@@ -15,9 +15,7 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
 
 from chowder_local.core import untrusted_json
 from chowder_local.messengers.mailbox import MessageKind, number_of
@@ -86,6 +84,8 @@ class MsTeams:
         return _activity(message)
 
     async def webhook(self, message: ChannelMessage, mailbox: Mailbox, now: datetime) -> Webhook:
+        import jwt
+
         key = await asyncio.to_thread(_key)
         claims = {
             "iss": ISSUER,
@@ -142,6 +142,8 @@ def _key_id(key: rsa.RSAPrivateKey) -> str:
 
 
 def _public_key() -> dict[str, Any]:
+    from jwt.algorithms import RSAAlgorithm
+
     key = _key()
     public = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
     return {**public, "use": "sig", "kid": _key_id(key), "endorsements": ["msteams"]}
@@ -149,6 +151,8 @@ def _public_key() -> dict[str, Any]:
 
 def access_token(secret: str) -> str:
     """The bot's token; the plugin reads what is in it."""
+    import jwt
+
     claims = {"aud": ISSUER, "appid": APP_ID, "tid": TENANT_ID}
     return jwt.encode(claims, sha256(secret.encode()).digest(), "HS256")
 

@@ -12,7 +12,7 @@ import pytest
 
 from chowder_local.api.openapi.document import document
 from chowder_local.api.routes import OPERATIONS, routes
-from chowder_local.app.server import State, api
+from chowder_local.app.application import State, api
 from chowder_local.core.domain import ApiKey, KeyId, Tier
 from chowder_local.core.secrets import digest
 from chowder_local.http.listener import with_state

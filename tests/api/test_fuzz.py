@@ -11,7 +11,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from chowder_local.api.routes import OPERATIONS
-from chowder_local.app.server import State, api
+from chowder_local.app.application import State, api
 from chowder_local.core.domain import EngineMemory, InstanceId, ModelProvider, Tier
 from chowder_local.core.tasks import Shutdown
 from chowder_local.http.listener import with_state

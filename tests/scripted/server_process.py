@@ -13,9 +13,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.app import process
-from chowder_local.app.server import Machine, State, api
+from chowder_local.app.server import Machine
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.metrics import Metrics
 from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import EngineAddress
 from tests.scripted import gateway as scripted
@@ -25,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from starlette.applications import Starlette
     from starlette.types import Receive, Send
+
+    from chowder_local.services import Services
 
 POLL_S = 0.01
 GO = "go"
@@ -38,7 +38,7 @@ def main() -> int:
     settings = Settings.read(os.environ)
     no_engine = Machine(EngineAddress("unix:///nowhere", "the test"), "none", {}, {})
     vars(process).update(
-        create_app=lambda *_: _app(settings.data_dir),
+        open_services=lambda *_: _open_services(settings.data_dir),
         _machine=lambda *_: no_engine,
         STOP_GRACE_S=int(os.environ["TEST_GRACE_S"]),
     )
@@ -54,20 +54,17 @@ def say(**facts: Any) -> None:
     sys.stdout.flush()
 
 
-def _app(data_dir: Path) -> Starlette:
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[State]:
-        # A world needs an empty folder.
-        folder = data_dir / f"world-{os.getpid()}"
-        folder.mkdir()
-        async with open_world(folder) as world:
-            world.gateway.handler = _message_handler(data_dir / GO)
-            world.engine.follow_log = _endless_log  # type: ignore[method-assign,assignment]
-            instance = await world.created()
-            say(key=world.key, instance_id=instance.id)
-            yield world.state
-
-    return api([], lifespan, Metrics())
+@asynccontextmanager
+async def _open_services(data_dir: Path) -> AsyncIterator[Services]:
+    # A world needs an empty folder.
+    folder = data_dir / f"world-{os.getpid()}"
+    folder.mkdir()
+    async with open_world(folder) as world:
+        world.gateway.handler = _message_handler(data_dir / GO)
+        world.engine.follow_log = _endless_log  # type: ignore[method-assign,assignment]
+        instance = await world.created()
+        say(key=world.key, instance_id=instance.id)
+        yield world.state["services"]
 
 
 def _message_handler(go: Path) -> scripted.Handler:

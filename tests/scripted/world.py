@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.app.server import State, state
+from chowder_local.app.application import State, state
 from chowder_local.core.domain import (
     Instance,
     InstanceId,

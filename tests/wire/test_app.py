@@ -1,14 +1,14 @@
-"""A whole server as `create_app` opens it, on an engine that is scripted: what outlives its end."""
+"""A whole server as `open_services` opens it, on a scripted engine: what outlives its end."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import httpx
 
 from chowder_local.app import relay_app, server
-from chowder_local.app.server import Machine, State, create_app
+from chowder_local.app.server import Machine, open_services
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.settings import Settings
@@ -57,9 +57,9 @@ async def open_server(
         EngineAddress("unix:///nowhere", "the test"), "none",
         dict.fromkeys(ModelProvider, OFFLINE_KEY), {},
     )  # fmt: skip
-    opened = create_app(Settings.read({}, data_dir=data_dir, warm_pool_size=0), machine)
-    async with opened.router.lifespan_context(opened) as state:
-        yield cast("State", state)["services"]
+    settings = Settings.read({}, data_dir=data_dir, warm_pool_size=0)
+    async with open_services(settings, machine) as services:
+        yield services
 
 
 async def test_what_was_used_is_told_after_the_server_has_ended(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.app.server import api, open_events
+from chowder_local.app.application import api
+from chowder_local.app.server import open_events
 from chowder_local.core.domain import OrganizationId
 from chowder_local.core.events import Events, EventType
 from chowder_local.core.tasks import Shutdown

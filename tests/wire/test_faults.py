@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.app.server import State, api
+from chowder_local.app.application import State, api
 from chowder_local.core.domain import OrganizationId
 from chowder_local.http.listener import bound_socket, listening, with_state
 from tests.scripted.serving import eventually, loopback_client

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.app.server import api
+from chowder_local.app.application import api
 from chowder_local.core.domain import SandboxState
 from chowder_local.http.listener import with_state
 from chowder_local.instances.lifecycle import reconciler

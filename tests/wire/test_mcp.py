@@ -17,7 +17,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import TextResourceContents
 
 from chowder_local.api.access import Access
-from chowder_local.app.server import api
+from chowder_local.app.application import api
 from chowder_local.core.domain import Permission
 from chowder_local.http.listener import with_state
 from chowder_local.mcp.tools import EditorTool, tools

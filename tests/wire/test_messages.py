@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from chowder_local.app.server import api
+from chowder_local.app.application import api
 from chowder_local.http.listener import bound_socket, listening, with_state
 from chowder_local.upstream import sse
 from tests.scripted import gateway as scripted

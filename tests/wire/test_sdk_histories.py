@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from chowder_local.app.server import api
+from chowder_local.app.application import api
 from chowder_local.core.domain import ModelProvider
 from chowder_local.http.listener import with_state
 from chowder_local.openclaw.session_keys import MAIN_KEY

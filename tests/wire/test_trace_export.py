@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from chowder_local.app.server import api
+from chowder_local.app.application import api
 from chowder_local.core.domain import ModelProvider
 from chowder_local.http.listener import with_state
 from chowder_local.instances.monitoring.trace_export import TraceExport

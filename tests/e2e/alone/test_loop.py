@@ -21,9 +21,9 @@ import pytest
 from chowder_local.api.operations import IN_PATH
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.api.schemas.history import ENTRIES_MAX
+from chowder_local.app.application import api
 from chowder_local.app.relay_app import MAX_BODY_BYTES as RELAY_BODY_BYTES
 from chowder_local.app.relay_app import create_relay_app
-from chowder_local.app.server import api
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider
 from chowder_local.core.settings import Settings
 from chowder_local.engine.volume_archives import OUTPUT_MB

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts.bootstrap import META_NAME, default_model_keys, ensure_default
+from chowder_local.accounts.bootstrap import META_NAME, ensure_default
 from chowder_local.core.domain import ModelProvider, OrganizationId, Tier
 
 if TYPE_CHECKING:
@@ -50,18 +50,6 @@ async def keys(accounts: Any, organization_id: OrganizationId) -> dict[ModelProv
         provider: await accounts.organizations.model_key(organization_id, provider)
         for provider in ModelProvider
     }
-
-
-def test_keys_in_the_environment_are_real_and_the_rest_is_offline() -> None:
-    env = {"OPENAI_API_KEY": " sk-o\n", "GEMINI_API_KEY": "", "OTHER": "x"}
-    assert default_model_keys(env, offline=False) == OFFLINE | {OPENAI: "sk-o"}
-    every = {"ANTHROPIC_API_KEY": "a", "OPENAI_API_KEY": "o", "GEMINI_API_KEY": "g"}
-    expected = {ANTHROPIC: "a", OPENAI: "o", GEMINI: "g"}
-    assert default_model_keys(every, offline=False) == expected
-
-
-def test_with_offline_no_key_of_the_environment_is_used() -> None:
-    assert default_model_keys({"OPENAI_API_KEY": "sk-o"}, offline=True) == OFFLINE
 
 
 async def test_the_first_start_creates_a_whale_and_a_private_key_file(

@@ -1,13 +1,15 @@
-"""Other model providers: their names, URLs, keys and context lengths."""
+"""Model providers: keys in variables; names, URLs, keys and context lengths of other ones."""
 
 from __future__ import annotations
 
 import pytest
 
+from chowder_local.core.domain import OFFLINE_KEY, ModelProvider
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.model_endpoints import (
     Endpoint,
     checked_url,
+    default_model_keys,
     endpoints,
     models_in,
     ollama_url,
@@ -15,6 +17,7 @@ from chowder_local.core.model_endpoints import (
 from chowder_local.core.settings import Settings
 
 LAB = "http://127.0.0.1:1234/v1"
+OFFLINE = dict.fromkeys(ModelProvider, OFFLINE_KEY)
 
 
 def refusal(**env: str) -> str:
@@ -147,3 +150,15 @@ def test_models_are_read_from_valid_responses_only() -> None:
 
 def test_the_slash_at_the_end_of_a_url_is_removed() -> None:
     assert checked_url("https://far.example/api/v1/") == "https://far.example/api/v1"
+
+
+def test_keys_in_the_environment_are_real_and_the_rest_is_offline() -> None:
+    env = {"OPENAI_API_KEY": " sk-o\n", "GEMINI_API_KEY": "", "OTHER": "x"}
+    assert default_model_keys(env, offline=False) == OFFLINE | {ModelProvider.OPENAI: "sk-o"}
+    every = {"ANTHROPIC_API_KEY": "a", "OPENAI_API_KEY": "o", "GEMINI_API_KEY": "g"}
+    expected = dict(zip(ModelProvider, "aog", strict=True))
+    assert default_model_keys(every, offline=False) == expected
+
+
+def test_with_offline_no_key_of_the_environment_is_used() -> None:
+    assert default_model_keys({"OPENAI_API_KEY": "sk-o"}, offline=True) == OFFLINE

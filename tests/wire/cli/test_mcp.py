@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
-from chowder_local.app.server import api
+from chowder_local.app.application import api
 from chowder_local.cli.main import run
 from chowder_local.http.listener import with_state
 from tests.scripted.serving import no_lifespan

@@ -14,7 +14,7 @@ import yaml
 from anyio import sleep
 from anyio.from_thread import start_blocking_portal
 
-from chowder_local.app.server import State, api
+from chowder_local.app.application import State, api
 from chowder_local.cli.main import run
 from chowder_local.client import Client
 from chowder_local.client import remote as remote_client

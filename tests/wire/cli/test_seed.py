@@ -16,7 +16,7 @@ import pytest
 import yaml
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from chowder_local.app.server import State, api
+from chowder_local.app.application import State, api
 from chowder_local.cli.main import run
 from chowder_local.cli.seed import shell_variables
 from chowder_local.client import Client

@@ -1,7 +1,6 @@
 """Starting a server in the background, with real child processes as servers."""
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from chowder_local.cli import server_process
 from chowder_local.cli.server_process import (
     ServerFailed,
     healthy_server,
+    importing_server,
     start_detached,
     wait_until_ready,
 )
@@ -64,21 +64,63 @@ def test_starting_returns_once_the_server_takes_calls(settings: Settings, become
         assert healthy_server(settings) == running
         assert os.getsid(running.pid) == running.pid
         # Its output goes to the log, not to this terminal.
-        assert b"/local/ready" in settings.log_file.read_bytes()
+        assert b"/local/health" in settings.log_file.read_bytes()
     finally:
         os.kill(running.pid, 9)
         os.waitpid(running.pid, 0)
     assert healthy_server(settings) is None
 
 
-def test_the_server_gets_its_settings_by_environment(settings: Settings, become: Become) -> None:
-    env = become(
-        "import os, sys; print('Error:', sys.argv[1:], os.environ['CHOWDER_DATA_DIR'],"
-        " os.environ['CHOWDER_PORT']); sys.exit(1)"
-    )
+PRINTS_SETTINGS = """
+import json, sys
+env = json.loads(sys.stdin.readline())
+print("Error:", sys.argv[1:], env["CHOWDER_DATA_DIR"], env["CHOWDER_PORT"])
+sys.exit(1)
+"""
+
+
+def test_the_server_gets_its_settings_on_standard_input(settings: Settings, become: Become) -> None:
+    env = become(PRINTS_SETTINGS)
     with pytest.raises(ServerFailed) as failed:
         start_detached(settings, env | {"CHOWDER_PORT": "7"})
     assert str(failed.value) == f"['-P', '-m', 'chowder_local.app', '--wait'] {settings.data_dir} 7"
+
+
+def test_a_server_that_has_begun_to_import_gets_the_settings_of_options(
+    settings: Settings, become: Become
+) -> None:
+    settings.data_dir.mkdir()
+    settings.log_file.touch()
+    env = become(PRINTS_SETTINGS)
+    with importing_server(settings, env) as server:
+        assert server is not None
+        with pytest.raises(ServerFailed, match=f"{settings.data_dir} 7"):
+            start_detached(settings, env | {"CHOWDER_PORT": "7"}, server)
+
+
+def test_a_server_that_gets_no_settings_ends_with_its_command(
+    settings: Settings, become: Become
+) -> None:
+    settings.data_dir.mkdir()
+    settings.log_file.touch()
+    with importing_server(settings, become("input()")) as server:
+        pass
+    assert server is not None
+    assert server.process.returncode is not None
+
+
+def test_no_server_begins_in_a_new_folder_or_beside_another(
+    settings: Settings, become: Become
+) -> None:
+    env = become("raise SystemExit(5)")
+    with importing_server(settings, env) as server:
+        assert server is None
+    assert not settings.data_dir.exists()
+    settings.data_dir.mkdir()
+    settings.log_file.touch()
+    settings.run_file.touch()
+    with importing_server(settings, env) as server:
+        assert server is None
 
 
 def test_the_servers_error_and_exit_code_are_passed_on(settings: Settings, become: Become) -> None:
@@ -157,15 +199,6 @@ def test_the_run_file_of_another_process_is_ignored(settings: Settings) -> None:
     settings.data_dir.mkdir()
     settings.run_file.write_text('{"pid": 1, "base_url": "http://127.0.0.1:1", "version": "1"}')
     assert wait_until_ready(settings, 2, lambda: False, timeout_s=0.1) is None
-
-
-def test_a_server_that_does_not_listen_yet_is_not_ready(settings: Settings) -> None:
-    settings.data_dir.mkdir()
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        settings.run_file.write_text(f'{{"pid": 1, "base_url": "{url}", "version": "1"}}')
-        assert wait_until_ready(settings, 1, lambda: False, timeout_s=0.1) is None
 
 
 def test_a_server_whose_up_failed_ends_and_has_opened_nothing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from chowder_local.app.effective_settings import effective_settings
 from chowder_local.cli import up as module
 from chowder_local.cli.main import run
 from chowder_local.cli.run_file import RunningServer, find_running
+from chowder_local.cli.server_process import ServerFailed
 from chowder_local.core.errors.process import SettingsInvalid
+from chowder_local.core.errors.sandboxes import ImageMissing
 from chowder_local.core.settings import Settings
 from chowder_local.seeding.desired_state import Document
 from chowder_local.seeding.run import SeedResult
@@ -102,6 +105,31 @@ def test_a_missing_image_is_built_and_its_steps_are_shown(
     assert last == "The sandbox image my:1 is built."
 
 
+def test_a_later_up_builds_the_image_only_if_its_server_misses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def start(*arguments: object, prepare: Callable[[], None] | None = None) -> RunningServer:
+        steps.append("start a new one" if prepare else "start the one that imports")
+        if prepare is None and is_missing:
+            raise ServerFailed("The sandbox image is not there.", ImageMissing.exit_code)
+        if prepare is not None:
+            prepare()
+        return RunningServer(7, "http://127.0.0.1:8", "1")
+
+    monkeypatch.setattr(module, "importing_server", lambda *_: nullcontext("imports"))
+    monkeypatch.setattr(module, "start_detached", start)
+    monkeypatch.setattr(module, "ensure_image", lambda *_: steps.append("build"))
+    env = {"CHOWDER_DATA_DIR": str(tmp_path)}
+    is_missing = False
+    assert run(["up", "-d"], env) == 0
+    assert steps == ["start the one that imports"]
+    is_missing = True
+    assert run(["up", "-d"], env) == 0
+    assert steps[1:] == ["start the one that imports", "start a new one", "build"]
+
+
 @pytest.mark.usefixtures("has_image")
 def test_in_the_foreground_it_announces_itself_once_it_takes_calls(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -133,7 +161,7 @@ def test_a_detached_server_gets_the_options_as_variables(
 ) -> None:
     given: dict[str, str] = {}
 
-    def start(settings: Settings, env: dict[str, str], _: object) -> RunningServer:
+    def start(settings: Settings, env: dict[str, str], **_: object) -> RunningServer:
         given.update(env)
         return RunningServer(7, "http://127.0.0.1:8", "1")
 
@@ -183,7 +211,7 @@ def test_a_real_key_without_a_budget_is_said_in_a_line(
     shown = {"usd": 5} if has_budget else (404, {"detail": "There is no budget."})
     env, _ = serve({"GET /local/budget": shown})
 
-    def start(settings: Settings, env: dict[str, str], _: object) -> RunningServer:
+    def start(settings: Settings, env: dict[str, str], **_: object) -> RunningServer:
         running = find_running(settings)
         assert running is not None
         return running
@@ -229,7 +257,7 @@ def test_a_server_that_other_machines_reach_prints_a_warning(
     tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch, host: str, is_warned: bool
 ) -> None:
     running = RunningServer(7, "http://127.0.0.1:8", "1")
-    monkeypatch.setattr(module, "start_detached", lambda *_: running)
+    monkeypatch.setattr(module, "start_detached", lambda *_, **__: running)
     assert run(["up", "-d", "--host", host], {"CHOWDER_DATA_DIR": str(tmp_path)}) == 0
     notes = capsys.readouterr().err
     assert (f"Warning: This server listens on {host}" in notes) is is_warned
@@ -267,7 +295,7 @@ def test_a_running_server_is_seeded(serve: Serve, tmp_path: Path, seeded: list[s
 def test_a_new_server_is_seeded_once_it_is_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeded: list[str]
 ) -> None:
-    def start(*_: object) -> RunningServer:
+    def start(*_: object, **__: object) -> RunningServer:
         seeded.append("started")
         return RunningServer(7, "http://127.0.0.1:8", "1")
 
