@@ -122,10 +122,10 @@ class WarmPool:
     async def adjust(self) -> bool:
         """Discards and makes warm sandboxes; True if some were made, and more may be missing."""
         found = await self.queries.all()
-        if self._is_new:
-            # The first round makes as many as the server had in its earlier run, which knew the
-            # demand. They may have ended with the engine.
-            self._is_new = False
+        is_first, self._is_new = self._is_new, False
+        if is_first:
+            # A new server wants as many as it had in its earlier run, which knew the demand. They
+            # may have ended with the engine.
             self.demand.add(sum(each.gateway_url is not None for each in found))
         fit = [each for each in found if await self._is_kept(each)]
         new = [each for each in fit if each.organization_id is None]
@@ -139,9 +139,9 @@ class WarmPool:
             await self.warm_sandboxes.learn_from(new)
         # A failure with one may not keep it from being replaced.
         unfit = {each.sandbox_id for each in found} - {each.sandbox_id for each in fit}
-        return await self._make_missing(unfit)
+        return await self._make_missing(unfit, is_first=is_first)
 
-    async def _make_missing(self, unfit: Collection[SandboxId]) -> bool:
+    async def _make_missing(self, unfit: Collection[SandboxId], *, is_first: bool) -> bool:
         """True if some were made, and none has failed."""
         making: set[asyncio.Task[bool]] = set()
         made: list[asyncio.Task[bool]] = []
@@ -151,15 +151,18 @@ class WarmPool:
                 making = {each for each in making if not each.done()}
                 # After a failure there is a pause.
                 if all(each.result() for each in made if each.done()):
-                    for _ in range(await self._wanted(len(making), unfit)):
+                    for _ in range(await self._wanted(len(making), unfit, is_first=is_first)):
                         making.add(tasks.create_task(self._make()))
                     made += making.difference(made)
+                is_first = False
                 if not making:
                     return bool(made) and all(each.result() for each in made)
                 # A claim may leave room for another boot, and each end does.
                 await self.demand.changed.wait()
 
-    async def _wanted(self, making_count: int, unfit: Collection[SandboxId] = ()) -> int:
+    async def _wanted(
+        self, making_count: int, unfit: Collection[SandboxId], *, is_first: bool
+    ) -> int:
         """How many more to make now."""
         rows = [each for each in await self.queries.all() if each.sandbox_id not in unfit]
         new = [each for each in rows if each.organization_id is None]
@@ -172,7 +175,10 @@ class WarmPool:
         # More than the usual number, or several beside those that instances wait for, are made only
         # while the processor is idle.
         usual = max(0, min(self.usual_size - len(new), 1 - unclaimed_count))
-        if wanted > usual and not await self.is_idle():
+        # The first agent of a new server takes its first boot over, which therefore begins without
+        # a look at the processor, and then has it for itself.
+        is_alone = is_first and not new
+        if wanted > usual and (is_alone or not await self.is_idle()):
             wanted = usual
         count = 0
         while count < wanted and await self.capacity.make_room_for_warm_sandbox(

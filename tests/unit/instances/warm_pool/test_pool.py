@@ -54,8 +54,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def two_at_once(world: World) -> World:
-    """The same, with two warm sandboxes that boot at once on an idle machine."""
-    return replace(world, settings=world.settings.model_copy(update={"boot_concurrency": 2}))
+    """The same after the first round, with two that boot at once on an idle machine."""
+    idle = replace(world, settings=world.settings.model_copy(update={"boot_concurrency": 2}))
+    idle.pool._is_new = False
+    return idle
 
 
 async def full(world: World) -> list[WarmSandbox]:
@@ -316,6 +318,27 @@ async def looked(world: World) -> None:
 
 async def is_busy() -> bool:
     return False
+
+
+async def test_a_new_server_boots_one_first_which_its_first_instance_claims(world: World) -> None:
+    looks: list[str] = []
+
+    async def is_idle() -> bool:
+        looks.append("at the processor")
+        return True
+
+    settings = world.settings.model_copy(update={"boot_concurrency": 2})
+    new = replace(world, settings=settings, is_idle=is_idle)
+    hold = world.engine.holds["boot"] = Hold()
+    making = asyncio.create_task(new.pool.adjust())
+    await asyncio.wait_for(hold.has_begun.wait(), 10)
+    assert looks == []
+    with only_this(world):
+        instance = await new.creation.create(world.organization_id, name="Ada")
+        hold.may_end.set()
+        await making
+        assert (await new.settled(instance)).status is InstanceStatus.RUNNING
+        assert world.engine.made("boot") == 1
 
 
 async def test_a_busy_machine_boots_one_at_a_time(world: World) -> None:
@@ -582,7 +605,9 @@ async def test_no_warm_sandbox_is_made_while_as_many_instances_boot_as_may(world
     await world.creation.create(world.organization_id, name="Ada")
     assert not await world.pool.adjust()
     assert world.engine.warm_sandboxes == []
-    assert await replace(two_at_once(world), is_idle=is_busy).pool._wanted(0) == 1
+    assert (
+        await replace(two_at_once(world), is_idle=is_busy).pool._wanted(0, (), is_first=False) == 1
+    )
     world.gateway.is_started = True
 
 
