@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pytest
 
 END_TIMEOUT_S = 60.0
+APART_END_TIMEOUT_S = 150.0
+"""A test with a second engine takes about a minute to remove all of it."""
 LOAD_TIMEOUT_S = 600.0
 
 
@@ -38,15 +40,25 @@ def is_apart() -> bool:
 
 
 def run_apart(request: pytest.FixtureRequest) -> None:
-    """Runs the calling test once more, in a network namespace of its own; fails as it does."""
+    """Runs the calling test once more, in a network namespace of its own; fails as it does.
+
+    If the caller is ended, so is that test, which takes down what it has started.
+    """
     script = 'ip link set lo up && exec "$@"'
     test = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(
+    with subprocess.Popen(
         ["unshare", "--net", "sh", "-c", script, "sh", *test, request.node.nodeid],
-        capture_output=True, text=True, check=False, cwd=request.config.rootpath, env=env,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=request.config.rootpath, env=env,
+    ) as process:  # fmt: skip
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=APART_END_TIMEOUT_S)
+            raise
+    assert process.returncode == 0, output
 
 
 class SecondEngine:
