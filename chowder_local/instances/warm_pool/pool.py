@@ -152,8 +152,10 @@ class WarmPool:
                 # After a failure there is a pause.
                 if all(each.result() for each in made if each.done()):
                     for _ in range(await self._wanted(len(making), unfit, is_first=is_first)):
-                        making.add(tasks.create_task(self._make()))
-                    made += making.difference(made)
+                        task = tasks.create_task(self._make())
+                        task.add_done_callback(lambda _: self.demand.changed.set())
+                        making.add(task)
+                        made.append(task)
                 is_first = False
                 if not making:
                     return bool(made) and all(each.result() for each in made)
@@ -201,12 +203,6 @@ class WarmPool:
         return False
 
     async def _make(self) -> bool:
-        try:
-            return await self._has_made()
-        finally:
-            self.demand.changed.set()
-
-    async def _has_made(self) -> bool:
         try:
             await self.warm_sandboxes.make()
         except ChowderError as failure:
