@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.domain import OFFLINE_KEY
+from chowder_local.messengers.service import STAND_INS
 from chowder_local.openclaw.shortcuts import PROMPT_TEXTS
+from tests.e2e.agents.local_channel import LocalChannel
 from tests.e2e.api import Api
 from tests.e2e.clawhub import ClawHub
 from tests.e2e.copies import local
@@ -129,6 +131,17 @@ def patient(api: Api, patients: list[str]) -> str:
         assert started.status_code == 200, started.text
     api.until(instance_id, "running")
     return instance_id
+
+
+@pytest.fixture(scope="module")
+def channels_disconnected(only_server: ServerProcess, patients: list[str]) -> Iterator[None]:
+    """That agent's channels may stay connected between tests of a module: connecting is slow."""
+    yield
+    only_server.ensure_up()
+    with Api(only_server.base_url, only_server.key) as api:
+        for patient in patients:
+            for each in STAND_INS:
+                LocalChannel(api, patient, each).disconnect()
 
 
 @pytest.fixture(scope="module")

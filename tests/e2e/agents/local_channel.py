@@ -45,6 +45,13 @@ class LocalChannel:
         # WhatsApp's code scans itself; what is said meanwhile waits.
         assert answer.json()["status"] in {"connected", "awaiting_scan"}
 
+    def write(self, person: str, text: str) -> int:
+        """Says something without waiting for the answer; returns the message's number."""
+        result = self.api.post(f"{self.path}/messages", json={"from": person, "text": text})
+        assert result.status_code == 201, result.text
+        number: int = result.json()["message"]["id"]
+        return number
+
     def answers(self, person: str, text: str, **more: Any) -> list[str]:
         """The texts that the agent answers a person, where that person has written."""
         body = {"from": person, "text": text, "wait_s": ANSWER_TIMEOUT_S, **more}
@@ -62,8 +69,7 @@ class LocalChannel:
     def code_for(self, person: str, *, is_sent: bool = True) -> str:
         """The pairing code that a stranger gets, which is the only one that waits."""
         if not is_sent:
-            body = {"from": person, "text": "Is anybody there?"}
-            assert self.api.post(f"{self.path}/messages", json=body).status_code == 201
+            self.write(person, "Is anybody there?")
             return eventually(self._first_code, "somebody waits")
         given = CODE.search(self.say(person, "Is anybody there?"))
         assert given
@@ -80,7 +86,7 @@ class LocalChannel:
         path = f"../local/instances/{self.instance_id}/replies"
         assert self.api.put(path, json={"replies": rules}).status_code == 200
 
-    def messages(self, **query: str) -> list[dict[str, Any]]:
+    def messages(self, **query: str | int) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.api.get(f"{self.path}/messages", params=query).json()
         return found
 

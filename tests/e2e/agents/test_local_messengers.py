@@ -125,8 +125,7 @@ def test_all_channels_of_an_agent_outlive_the_end_of_the_server(
     server.down()
     server.up()
     for channel in channels:
-        # Not Ada, whom another test must find a stranger, in whatever order they run.
-        assert "Still there?" in channel.say("Dora", "Still there?", approve=True)
+        assert "Still there?" in channel.say("Cy", "Still there?", approve=True)
         channel.disconnect()
 
 
@@ -149,8 +148,7 @@ def test_an_agent_reacts_to_a_persons_message(api: Api, patient: str, name: str)
     channel = LocalChannel(api, patient, name)
     channel.connect_offline()
     channel.script({"match": {"equals": "Agreed?"}, "reply": [REACT, "Agreed."]})
-    # Not Ada, for the same reason.
-    assert channel.answers("Cleo", "Agreed?", approve=True) == ["Agreed."]
+    assert channel.answers("Cy", "Agreed?", approve=True) == ["Agreed."]
     channel.script()
     found = channel.messages()
     (question,) = [each for each in found if each["text"] == "Agreed?"]
