@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks import (
+    channels,
     creation,
     crowds,
     footprint,
@@ -55,6 +56,7 @@ ROWS: Mapping[str, Row] = {
     "refill": Row("a message while a warm sandbox is made; while none is", crowds.refill),
     "many": Row("100 running agents, each used twice again (1.5 hours)", crowds.many),
     "message": Row("a message through us; straight to the gateway", turns.message),
+    "channels": Row("a person's message in each channel; one to the API", channels.channels),
     "passing": Row("an answer at once, through us; straight", passing.passing),
     "streams": Row("64 streams at once; straight from the gateway", streams.streams),
     "status": Row("GET …/status; an empty Starlette route", requests.status),
