@@ -11,6 +11,7 @@ import pytest
 from chowder_local.messengers.stand_in import MENTION
 from tests.e2e.agents.local_channel import LONG, PNG, LocalChannel
 from tests.e2e.containers import config_of, container_of
+from tests.e2e.plugin_runs import run
 from tests.e2e.test_javascript import helped
 
 if TYPE_CHECKING:
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.occasional]
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.occasional,
+    pytest.mark.usefixtures("channels_disconnected"),
+]
 
 REACT = {"call": "message", "arguments": {"action": "react", "emoji": "👍"}}
 
@@ -91,6 +96,30 @@ MESSENGERS = [
 ]
 
 
+IN_PYTEST = """
+import re
+import pytest
+
+def test_people_talk(chowder_common_instance, chowder_messenger, chowder_replies):
+    chowder_replies.add("Hello, Ada.", text="Good morning")
+    chowder_replies.add("Hello, Bob.", text="Good night")
+    telegram = chowder_messenger("telegram", chowder_common_instance)
+    ada = telegram.person("Ada")
+    given = re.search(r"approve telegram (\\w+)", ada.say("Good morning").answer)
+    telegram.approve(given[1])
+    assert ada.say("Good morning").answer == "Hello, Ada."
+    said = telegram.person("Bob").approve().say("Good night", wait_s=0).message
+    assert telegram.wait_for("Hello, Bob.", said["id"])["person"] == "Bob"
+    (answer,) = telegram.group("Team", "Bob").say("@agent_bot Good night").answers
+    assert answer["group"] == "Team"
+    with pytest.raises(TimeoutError):
+        telegram.wait_for("nothing", wait_s=0.01)
+
+def test_what_was_said_is_gone(chowder_common_instance):
+    agent = chowder_common_instance
+    assert agent.client.channel_messages(agent.id, "telegram") == []
+"""
+
 each_messenger = pytest.mark.parametrize("messenger", MESSENGERS, ids=lambda each: each.name)
 
 
@@ -112,21 +141,21 @@ def test_people_talk_to_an_agent_in_a_messenger(
     channel.script({"match": {"equals": "Write"}, "reply": {"text": LONG}})
     assert channel.say("Ada", "Write").split() == LONG.split()
     channel.script()
-    channel.disconnect()
 
 
 @pytest.mark.timeout(900)  # Ten channels on one agent, on a machine that does much else.
-def test_all_channels_of_an_agent_outlive_the_end_of_the_server(
+def test_all_channels_of_an_agent_outlive_its_stop_and_the_end_of_the_server(
     api: Api, patient: str, server: ServerProcess
 ) -> None:
     channels = [LocalChannel(api, patient, each.name) for each in MESSENGERS]
     for channel in channels:
         channel.connect_offline()
+    api.stop(patient)
     server.down()
     server.up()
+    api.start(patient)
     for channel in channels:
         assert "Still there?" in channel.say("Cy", "Still there?", approve=True)
-        channel.disconnect()
 
 
 @each_messenger
@@ -153,7 +182,6 @@ def test_an_agent_reacts_to_a_persons_message(api: Api, patient: str, name: str)
     found = channel.messages()
     (question,) = [each for each in found if each["text"] == "Agreed?"]
     assert [each["of"] for each in found if each["kind"] == "reaction"] == [question["id"]]
-    channel.disconnect()
 
 
 def test_tests_in_javascript_have_people_talk_to_an_agent_and_end_its_turns(
@@ -161,3 +189,11 @@ def test_tests_in_javascript_have_people_talk_to_an_agent_and_end_its_turns(
 ) -> None:
     said = helped(tmp_path / "js", server, "messenger.test.js")
     assert "# pass 2\n" in said, said
+
+
+def test_tests_in_pytest_have_people_talk_to_an_agent(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "test_mine.py").write_text(IN_PYTEST)
+    done = run(tmp_path, server)
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
