@@ -183,7 +183,7 @@ def _ended(container: Container) -> bool:
 def _base(bench: Bench, node_version: str) -> str:
     """The base image of the sandbox image."""
     configured = Settings.read(bench.env).base_image
-    made = f"chowder-local/base:trixie-node{node_version}"
+    made = f"chowder-local/base:trixie-slim-node{node_version}"
     return made if not has_image(bench, configured) and has_image(bench, made) else configured
 
 

@@ -384,7 +384,7 @@ def _base_image(
     if code == 0:
         return name
     reason = lines[-1] if lines else f"no answer within {PULL_ANSWER_S:.0f} s"
-    local_name = f"chowder-local/base:trixie-node{read_versions(recipe_dir())['NODE_VERSION']}"
+    local_name = f"chowder-local/base:trixie-slim-node{read_versions(recipe_dir())['NODE_VERSION']}"
     # A base image that the operator chose is never replaced by another.
     is_default = name == Settings.model_fields["base_image"].default
     is_built = is_default and _has(client, local_name)

@@ -1,12 +1,12 @@
-// Takes comments and indentation out of OpenClaw's ES modules, and escapes what is not ASCII. V8 keeps
-// the text of every module in each thread that loads it, with two bytes a character if a single one
-// does not fit into one: they were 70 MB of the main thread's 190.
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+// Takes comments and indentation out of the ES modules of OpenClaw and its channels, and escapes what is
+// not ASCII. V8 keeps the text of every module in each thread that loads it, with two bytes a character if
+// a single one does not fit into one: they were 70 MB of the main thread's 190.
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { transform } from "esbuild";
 import { unfit } from "./unfit.mjs";
 
-const modules = process.argv[2];
+const folders = process.argv.slice(2);
 const AT_ONCE = 8;
 // Thousands of smaller ones are a fiftieth of all text.
 const LEAST_LENGTH = 2000;
@@ -20,7 +20,17 @@ const options = {
 };
 
 // CommonJS modules stay as they are: Node finds by reading what they export.
-const isModule = (text) => /^\s*(import|export)\b/m.test(text);
+const isModule = (script, text) =>
+  (script.endsWith(".mjs") || typeIn(path.dirname(script)) === "module") && /^\s*(import|export)\b/m.test(text);
+
+const types = new Map();
+function typeIn(folder) {
+  if (!types.has(folder)) {
+    const manifest = path.join(folder, "package.json");
+    types.set(folder, existsSync(manifest) ? JSON.parse(readFileSync(manifest)).type : typeIn(path.dirname(folder)));
+  }
+  return types.get(folder);
+}
 
 const heapSize = (text) => text.length * (/[^\x00-\xff]/.test(text) ? 2 : 1);
 
@@ -32,14 +42,25 @@ function* scriptsIn(folder) {
   }
 }
 
-const scripts = scriptsIn(modules);
+function* scriptsInAll() {
+  // Equal files are one file with several names.
+  const seen = new Set();
+  for (const folder of folders)
+    for (const script of scriptsIn(folder)) {
+      const { ino } = statSync(script);
+      if (!seen.has(ino)) yield script;
+      seen.add(ino);
+    }
+}
+
+const scripts = scriptsInAll();
 let [before, after] = [0, 0];
 const failed = [];
 
 async function work() {
   for (const script of scripts) {
     const text = readFileSync(script, "utf8");
-    if (text.length < LEAST_LENGTH || !isModule(text)) continue;
+    if (text.length < LEAST_LENGTH || !isModule(script, text)) continue;
     let code;
     try {
       ({ code } = await transform(text, options));

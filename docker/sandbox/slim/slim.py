@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
+from collections import Counter
+from fnmatch import translate
 from pathlib import Path
 
 MACHINES = {"x86_64": ("x64", "arm64"), "aarch64": ("arm64", "x64")}
@@ -18,18 +21,47 @@ UNUSED = (
     "node_modules/openclaw/dist/worker/worker.mjs",
     "node_modules/openclaw/dist/worker/sqlite-store.worker.mjs",
     # OpenClaw's own web pages are switched off, and nobody may switch them on.
-    "node_modules/openclaw/dist/control-ui/**/*",
+    "node_modules/openclaw/dist/control-ui/*",
     # It controls a desktop, which a sandbox does not have. Its plugin loads without it.
     "node_modules/@trycua/cua-driver-linux-{machine}-gnu/libcua_driver_sdk.so",
     # The command; what runs in OpenClaw is the library.
     "node_modules/typescript/lib/_tsc.js",
-    # A recording for a package's own tests.
-    "channels/**/node-wav/x.json",
-    "channels/**/*-linux-{other}-*/*.node",
+    # Its errors in other languages, which only the command shows.
+    "node_modules/typescript/lib/*/diagnosticMessages.generated.json",
+    # Playwright's web pages: recorder, traces and reports. Agents control browsers, not these.
+    "node_modules/playwright-core/lib/vite/*",
+    # What web pages colour code by.
+    "node_modules/highlight.js/styles/*",
+    "node_modules/highlight.js/scss/*",
+    # For another C library, and for the package's own developers.
+    "node_modules/@koromix/koffi-linux-{machine}/musl_*/*.node",
+    "node_modules/web-tree-sitter/debug/*",
+    "node_modules/css-what/src/__fixtures__/*",
+    # What updates compare, which a sandbox cannot make.
+    "node_modules/openclaw/dist/postinstall-content-inventory.json",
+    # Packages' own tests, and recordings for these.
+    "*/qs/test/*",
+    "node_modules/bottleneck/test/*",
+    "node_modules/fast-uri/test/*",
+    "channels/*/pino/test/*",
+    "channels/*/node-wav/x.json",
+    "channels/*/node-wav/file.wav",
+    # What browsers load in place of the modules.
+    "node_modules/@google/genai/dist/web/*",
+    "node_modules/pngjs/browser.js",
+    "channels/node_modules/axios/dist/browser/*",
+    "channels/node_modules/axios/dist/esm/*",
+    "channels/*/dist-browser/*",
+    "channels/node_modules/@*/*/dist/browser/*",
+    "channels/node_modules/@*/*/dist/react-native/*",
+    "channels/*/opus-ml/dist/*.min.js",
+    "channels/*/ogg-opus-decoder/dist/*.opus-ml.min.js",
+    "channels/node_modules/@azure/msal-browser/*",
+    "channels/*/*-linux-{other}-*/*.node",
 )
-"""Patterns of files, for this machine and the other one."""
+"""Patterns of files, for this machine and the other one; `*` stands for folders, too."""
 TYPES = (".map", ".d.ts", ".d.mts", ".d.cts", ".tsbuildinfo")
-SOURCES = (".ts", ".mts", ".cts", ".tsx", ".md")
+SOURCES = (".ts", ".mts", ".cts", ".tsx", ".md", ".cc", ".hh", ".h")
 """What runs was compiled from these, and only OpenClaw itself reads such files: agents, too."""
 SMALLEST_LINKED_BYTES = 512
 
@@ -38,16 +70,19 @@ def main(folder: Path) -> None:
     """Makes one folder small, whose packages are in `node_modules` and in `channels`."""
     before = _size(folder)
     machine, other = MACHINES[os.uname().machine]
-    for pattern in UNUSED:
-        matches = folder.glob(pattern.format(machine=machine, other=other))
-        found = [each for each in matches if each.is_file()]
-        if not found:
-            _note_unfit(folder, f"there is no {pattern}")
-        for each in found:
-            each.unlink()
-    for each in _files(folder):
-        if _is_for_developers(each):
-            each.unlink()
+    patterns = {
+        each: re.compile(translate(each.format(machine=machine, other=other))) for each in UNUSED
+    }
+    unmatched = set(UNUSED)
+    for path in _files(folder):
+        name = path.relative_to(folder).as_posix()
+        matched = [each for each in UNUSED if patterns[each].match(name)]
+        unmatched.difference_update(matched)
+        if matched or _is_for_developers(path):
+            path.unlink()
+    for each in UNUSED:
+        if each in unmatched:
+            _note_unfit(folder, f"there is no {each}")
     linked = _link_equal(folder)
     sys.stdout.write(f"{before} MB of packages are {_size(folder)} MB now, {linked} MB by links\n")
 
@@ -72,9 +107,12 @@ def _link_equal(folder: Path) -> int:
     """Makes equal files one; returns how many megabytes that spares."""
     first: dict[tuple[bytes, int], Path] = {}
     spared = 0
-    for each in _files(folder):
-        status = each.stat()
+    files = [(each, each.stat()) for each in _files(folder)]
+    sizes = Counter(status.st_size for _, status in files)
+    for each, status in files:
         if status.st_size < SMALLEST_LINKED_BYTES or status.st_nlink > 1:
+            continue
+        if sizes[status.st_size] == 1:
             continue
         key = hashlib.sha256(each.read_bytes()).digest(), status.st_mode
         if key in first:
@@ -87,7 +125,8 @@ def _link_equal(folder: Path) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.rglob("*") if each.is_file() and not each.is_symlink())
+    found = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    return sorted(each for each in found if each.is_file() and not each.is_symlink())
 
 
 def _size(folder: Path) -> int:
