@@ -104,6 +104,8 @@ POST   /local/instances/{instance_id}/channels/{channel}/messages
                                                     401  403  403  403  403  403  201  201  404  201
 GET    /local/instances/{instance_id}/channels/{channel}/messages
                                                     401  403  403  403  403  403  200  200  404  200
+GET    /local/instances/{instance_id}/channels/messages
+                                                    401  403  403  403  403  403  200  200  404  200
 DELETE /local/instances/{instance_id}/channels/{channel}/messages
                                                     401  403  403  403  403  403  204  204  404  204
 GET    /local/instances/{instance_id}/model-calls 401  403  403  403  403  403  403  403  404  200
