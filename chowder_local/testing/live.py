@@ -385,14 +385,15 @@ class LiveApprovals:
                     ),
                     Decision.ALLOW_ONCE,
                 )
+                # Before the agent goes on, or a test could look too early.
+                self.decided.append((each["command"], decision))
                 try:
                     client.decide_approval(instance_id, each["id"], decision)
                 except ApiRefused as refused:
+                    self.decided.pop()
                     # Its turn has ended meanwhile.
                     if refused.status != HTTPStatus.NOT_FOUND:
                         raise
-                else:
-                    self.decided.append((each["command"], decision))
 
 
 class LiveMessages:
