@@ -142,25 +142,34 @@ class WarmPool:
         return await self._make_missing(unfit, is_first=is_first)
 
     async def _make_missing(self, unfit: Collection[SandboxId], *, is_first: bool) -> bool:
-        """True if some were made, and none has failed."""
+        """True if some were made, and none has failed. Raises EngineUnavailable."""
         making: set[asyncio.Task[bool]] = set()
         made: list[asyncio.Task[bool]] = []
+        problem: ChowderError | None = None
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self.demand.changed.clear()
                 making = {each for each in making if not each.done()}
                 # After a failure there is a pause.
-                if all(each.result() for each in made if each.done()):
-                    for _ in range(await self._wanted(len(making), unfit, is_first=is_first)):
+                if problem is None and all(each.result() for each in made if each.done()):
+                    try:
+                        count = await self._wanted(len(making), unfit, is_first=is_first)
+                    except ChowderError as failure:
+                        # Raised here, it would cancel those that are being made.
+                        problem, count = failure, 0
+                    for _ in range(count):
                         task = tasks.create_task(self._make())
                         task.add_done_callback(lambda _: self.demand.changed.set())
                         making.add(task)
                         made.append(task)
                 is_first = False
                 if not making:
-                    return bool(made) and all(each.result() for each in made)
+                    break
                 # A claim may leave room for another boot, and each end does.
                 await self.demand.changed.wait()
+        if problem is not None:
+            raise problem
+        return bool(made) and all(each.result() for each in made)
 
     async def _wanted(
         self, making_count: int, unfit: Collection[SandboxId], *, is_first: bool

@@ -363,6 +363,20 @@ async def test_a_busy_machine_boots_the_next_one_beside_one_that_an_instance_wai
         assert (await busy.settled(each)).status is InstanceStatus.RUNNING
 
 
+async def test_an_engine_that_goes_away_for_a_moment_ends_no_boot(world: World) -> None:
+    busy = replace(two_at_once(world), is_idle=is_busy)
+    hold = world.engine.holds["boot"] = Hold()
+    filling = asyncio.create_task(busy.pool.adjust())
+    await hold.has_begun.wait()
+    world.engine.failing["memory"] = EngineUnavailable("The engine is on holiday.")
+    await busy.creation.create(world.organization_id, name="Ada")
+    await looked(busy)
+    hold.may_end.set()
+    with pytest.raises(EngineUnavailable, match="on holiday"):
+        await filling
+    assert world.engine.made("boot") == 1
+
+
 async def test_no_more_boot_at_once_than_there_is_memory_for(world: World) -> None:
     world.engine.memory_reading = EngineMemory(64_000_000_000, 3 * AGENT_MEMORY_BYTES - 1)
     async with first_boot(two_at_once(world)):
