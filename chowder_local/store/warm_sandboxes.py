@@ -13,6 +13,7 @@ from chowder_local.store.tables import WarmSandboxRow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator
+    from contextlib import AbstractContextManager
 
     from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -29,23 +30,13 @@ class WarmSandboxQueries:
         self._reserved: set[SandboxId] = set()
         self._warming: set[SandboxId] = set()
 
-    @contextmanager
-    def holding(self, sandbox_id: SandboxId) -> Iterator[None]:
+    def holding(self, sandbox_id: SandboxId) -> AbstractContextManager[None]:
         """Keeps a sandbox in `ids` during the block, while its owner changes."""
-        self._reserved.add(sandbox_id)
-        try:
-            yield
-        finally:
-            self._reserved.discard(sandbox_id)
+        return _being_in(self._reserved, sandbox_id)
 
-    @contextmanager
-    def warming(self, sandbox_id: SandboxId) -> Iterator[None]:
+    def warming(self, sandbox_id: SandboxId) -> AbstractContextManager[None]:
         """Marks a sandbox whose turns in the block are no instance's, even if one claims it."""
-        self._warming.add(sandbox_id)
-        try:
-            yield
-        finally:
-            self._warming.discard(sandbox_id)
+        return _being_in(self._warming, sandbox_id)
 
     def is_warming(self, sandbox_id: SandboxId) -> bool:
         """Whether its turns are those of a warm-up."""
@@ -149,3 +140,12 @@ async def claim(
         return None
     await session.delete(row)
     return WarmSandbox(**row.model_dump())
+
+
+@contextmanager
+def _being_in(ids: set[SandboxId], sandbox_id: SandboxId) -> Iterator[None]:
+    ids.add(sandbox_id)
+    try:
+        yield
+    finally:
+        ids.discard(sandbox_id)

@@ -54,10 +54,10 @@ def run_apart(request: pytest.FixtureRequest) -> None:
     ) as process:  # fmt: skip
         try:
             output, _ = process.communicate()
-        except BaseException:
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=APART_END_TIMEOUT_S)
-            raise
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=APART_END_TIMEOUT_S)
     assert process.returncode == 0, output
 
 

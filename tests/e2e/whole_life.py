@@ -35,7 +35,7 @@ def served(
         server.up()
         store_id = server.store_id
         yield
-    except BaseException as failure:
+    except (Exception, pytest.fail.Exception) as failure:
         for title, tail in sandbox_logs(engine, server):
             failure.add_note(f"{title}:\n{tail}")
         raise

@@ -127,7 +127,7 @@ def _is_used_up(channel: LocalChannel) -> bool:
 def _answers(channel: LocalChannel, words: str, after: int = 0) -> list[str]:
     """What a person reads in the end that has these words, but for the message before."""
     texts: dict[int, str] = {}
-    for each in _said(channel, after):
+    for each in _agent_messages(channel, after):
         texts[each["of"] or each["id"]] = each["text"].partition(" Before that: ")[0]
     return [each for each in texts.values() if words in each]
 
@@ -138,10 +138,13 @@ def _has_got(channel: LocalChannel, earlier: str, later: str, after: int) -> boo
     OpenClaw may leave the earlier one without an answer of its own, or answer both at once.
     """
     apart, together = f'"{later}" Before that: "{earlier}"', f'"{earlier}\n{later}"'
-    return any(apart in each["text"] or together in each["text"] for each in _said(channel, after))
+    return any(
+        apart in each["text"] or together in each["text"]
+        for each in _agent_messages(channel, after)
+    )
 
 
-def _said(channel: LocalChannel, after: int) -> list[dict[str, Any]]:
+def _agent_messages(channel: LocalChannel, after: int) -> list[dict[str, Any]]:
     """The agent's messages, and its edits of them."""
     return [
         each
