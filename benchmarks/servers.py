@@ -175,7 +175,7 @@ class Server:
             return bool(pool["ready"] >= size)
 
         try:
-            until(is_full, "the warm pool is full", BOOT_TIMEOUT_S)
+            until(is_full, "the warm pool is full", BOOT_TIMEOUT_S, poll_s=0.05)
         except NotMeasured as late:
             raise NotMeasured(f"{late}; {pool['error'] or 'no warm sandbox has failed'}") from late
 

@@ -309,7 +309,7 @@ class LocalOrganizationChange(BaseModel):
 
     reuses_sandboxes: Annotated[
         StrictBool,
-        Field(description="Whether deleted agents leave their sandboxes to new ones."),
+        Field(description="Whether unused and deleted agents leave their sandboxes to others."),
     ]
 
 
@@ -319,7 +319,7 @@ class LocalOrganizationView(BaseModel):
     reuses_sandboxes: Annotated[
         bool,
         Field(
-            description="Whether deleted agents leave their sandboxes to new ones, unless "
+            description="Whether unused and deleted agents leave their sandboxes to others, unless "
             "CHOWDER_REUSE says otherwise.",
             examples=[False],
         ),
