@@ -22,7 +22,8 @@ ROUNDS = 3
 AT_ONCE = 10
 WARM_COUNT = 4
 BOOTS_AT_ONCE = 2
-COUNT = 500
+COUNT, WAKES = 500, 200
+WAKE_INTERVAL_S = 5.0
 MEMORY_INTERVAL = 20
 """A look at the memory of all sandboxes takes longer than a wake."""
 MEMORY_BOUND_MB = 12_000
@@ -88,8 +89,7 @@ def refill(bench: Bench) -> Outcome:
 def many(bench: Bench) -> Outcome:
     """Running agents with a history, more than fit, each used again in random order.
 
-    Their organization reuses sandboxes. People come back as fast as one sandbox after another is
-    there for them.
+    Their organization reuses sandboxes.
     """
     count = bench.rounds_or(COUNT)
     with bench.server(
@@ -103,21 +103,26 @@ def many(bench: Bench) -> Outcome:
             server.say(agent, f"My number is {number}.")
             agents.append(agent)
         wakes_ms, memory_mb = [], []
-        for turn, (number, agent) in enumerate(random.sample([*enumerate(agents)], count), 1):
-            bench.progress(f"waking an agent, {turn} of {count}")
+        order = random.sample([*enumerate(agents)], min(count, WAKES))
+        for turn, (number, agent) in enumerate(order, 1):
+            bench.progress(f"waking an agent, {turn} of {len(order)}")
+            ends_s = time.monotonic() + WAKE_INTERVAL_S
             server.wait_for_pool(1)
             wakes_ms += _wake(server, f"/instances/{agent['id']}")
             text = f"My number is {number}."
             if f'Before that: "{text}"' not in server.answer(agent, text):
                 raise NotMeasured(f"agent {number} does not know what was said to it")
-            if turn % MEMORY_INTERVAL == 0 or turn == count:
+            if turn % MEMORY_INTERVAL == 0 or turn == len(order):
                 memory_mb.append(_memory_mb(bench, server))
+            # People come back one after the other.
+            time.sleep(max(0.0, ends_s - time.monotonic()))
     wakes_ms.sort()
     memory_goal = Goal(Rule.AT_MOST, MEMORY_BOUND_MB)
     p95_ms = wakes_ms[int(0.95 * len(wakes_ms))]
+    wakes = len(wakes_ms)
     measures = (
-        Measure("wake", "ms", middle(wakes_ms), goal=Goal(Rule.AT_MOST, 300)),
-        Measure("wake", "ms", p95_ms, goal=Goal(Rule.AT_MOST, 500), statistic="p95"),
+        Measure("wake", "ms", middle(wakes_ms), goal=Goal(Rule.AT_MOST, 300), rounds=wakes),
+        Measure("wake", "ms", p95_ms, goal=Goal(Rule.AT_MOST, 500), statistic="p95", rounds=wakes),
         Measure("memory of all sandboxes", "MB", max(memory_mb), goal=memory_goal, statistic="max"),
     )
     return Outcome("many", f"{count} running agents", measures)
