@@ -156,8 +156,9 @@ class Agents:
                 return False
             if (await agent.inspect()).state is not SandboxState.PAUSED:
                 return False
-            agent.publish(EventType.SANDBOX_RELEASED)
-            await agent.leave(agent.row, recycles=recycles)
+            former = agent.row
+            await agent.leave(former, recycles=recycles)
+            Agent(self, former).publish(EventType.SANDBOX_RELEASED)
             log.info("instance %s: evicted from memory", stale.id)
             return True
 
