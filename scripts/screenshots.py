@@ -154,7 +154,6 @@ def configuration_refused(page: Page) -> None:
 
 PICTURES = (
     Picture("overview", "/", WIDE, "light", overview_seen),
-    Picture("overview-dark", "/", WIDE, "dark", overview_seen),
     Picture("overview-narrow", "/", NARROW, "light", overview_seen),
     Picture("model-calls", "/model-calls", WIDE, "light"),
     Picture("call", "/model-calls/{call}", TALL, "light"),

@@ -4,7 +4,10 @@ what stays together, the order.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import inspect
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 MOST_WORKERS = 4
 WORKER_MEMORY_BYTES = 5 * 1024**3
 """What one may take: it has a server of its own with half a dozen agents."""
+COROUTINE_TIMEOUT_S = 300.0
+"""Less than what pytest-timeout gives a test."""
 TOGETHER = ("tests/e2e/agents/", "chowder_local/conformance/")
 """Folders whose modules share a server and its agents, so that one worker has them all."""
 
@@ -67,6 +72,23 @@ def _how_early(item: pytest.Item) -> tuple[bool, bool, bool]:
         not item.get_closest_marker("long"),
         not item.get_closest_marker("docker"),
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Ends a coroutine that waits in vain from within.
+
+    pytest-timeout's signal would leave it waiting, and its fixtures would wait for it at their end.
+    """
+    body = pyfuncitem.obj
+    if inspect.iscoroutinefunction(body):
+
+        @wraps(body)
+        async def bounded(**fixtures: Any) -> None:
+            async with asyncio.timeout(COROUTINE_TIMEOUT_S):
+                await body(**fixtures)
+
+        pyfuncitem.obj = bounded
 
 
 @pytest.fixture(scope="session")

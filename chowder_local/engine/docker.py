@@ -205,7 +205,7 @@ class DockerEngine:
         boot = partial(self._starts.boot, spec, template)
         return await self._run(f"boot sandbox {spec.id}", boot, image=template.image)
 
-    async def create(self, spec: SandboxSpec, beside: SandboxId | None = None) -> None:
+    async def create(self, spec: SandboxSpec, beside: SandboxId) -> None:
         template = await self.templates.template(spec.openclaw_version)
         create = partial(self._starts.create, spec, template)
         await self._run(f"create sandbox {spec.id}", create, image=template.image)

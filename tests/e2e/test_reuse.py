@@ -71,6 +71,29 @@ def created(api: Api, **fields: object) -> str:
     return instance_id
 
 
+def in_warm_sandbox(
+    server: ServerProcess, api: Api, engine: docker.DockerClient, secret: str
+) -> tuple[str, Container]:
+    """An agent in the former warm sandbox, with a secret in its configuration and conversation."""
+    warm = warm_sandbox_of(server, engine)
+    instance_id = created(api, openclaw_config={"messages.responsePrefix": secret})
+    container = container_of(engine, api, instance_id)
+    assert container.id == warm.id
+    api.say(instance_id, f"Remember {secret}.")
+    return instance_id, container
+
+
+def created_in(api: Api, engine: docker.DockerClient, container: Container) -> str:
+    """A new agent in that blank sandbox; the other warm one, if it is ready, may be taken first."""
+    first = created(api)
+    if container_of(engine, api, first).id == container.id:
+        return first
+    second = created(api)
+    assert container_of(engine, api, second).id == container.id
+    api.delete(f"instances/{first}")
+    return second
+
+
 def call(api: Api, instance_id: str, tool: str, arguments: str, **more: str) -> str:
     return api.say(instance_id, f"call {tool} {arguments}", **more)
 
@@ -92,11 +115,7 @@ def test_nothing_of_a_deleted_agent_is_left_in_the_sandbox_that_the_next_one_get
     server: ServerProcess, api: Api, engine: docker.DockerClient
 ) -> None:
     secret = f"secret-{uuid.uuid4().hex}"
-    warm = warm_sandbox_of(server, engine)
-    former = created(api, openclaw_config={"messages.responsePrefix": secret})
-    container = container_of(engine, api, former)
-    assert container.id == warm.id
-    api.say(former, f"Remember {secret}.")
+    former, container = in_warm_sandbox(server, api, engine, secret)
     api.say(former, f"Remember {secret} here, too.", session=f"way {secret}")
     call(api, former, "exec", f'{{"command": "echo {secret}"}}')
     for place in PLACES:
@@ -109,8 +128,7 @@ def test_nothing_of_a_deleted_agent_is_left_in_the_sandbox_that_the_next_one_get
     before = times_ready(server, container)
     api.delete(f"instances/{former}")
     eventually(lambda: times_ready(server, container) > before, "the sandbox is blank again")
-    following = created(api)
-    assert container_of(engine, api, following).id == warm.id
+    following = created_in(api, engine, container)
     assert found_in(container, secret) == ""
     assert secret not in str(config_of(container))
     assert secret not in str(container.top())
@@ -154,11 +172,7 @@ def test_an_agent_that_leaves_memory_takes_all_of_its_own_along(
     server: ServerProcess, api: Api, engine: docker.DockerClient
 ) -> None:
     secret = f"secret-{uuid.uuid4().hex}"
-    warm = warm_sandbox_of(server, engine)
-    former = created(api, openclaw_config={"messages.responsePrefix": secret})
-    container = container_of(engine, api, former)
-    assert container.id == warm.id
-    api.say(former, f"Remember {secret}.")
+    former, container = in_warm_sandbox(server, api, engine, secret)
     write(api, former, secret)
     before = times_ready(server, container)
     api.stop(former)
@@ -166,8 +180,7 @@ def test_an_agent_that_leaves_memory_takes_all_of_its_own_along(
     kept = container_of(engine, api, former)
     assert kept.status == "created"
 
-    other = created(api)
-    assert container_of(engine, api, other).id == container.id
+    other = created_in(api, engine, container)
     assert api.say(other, "Hello.") == '[offline] Turn 1. You said: "Hello."'
     assert found_in(container, secret) == ""
     api.delete(f"instances/{other}")

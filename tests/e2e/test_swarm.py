@@ -266,6 +266,7 @@ def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str
         assert "Are you there?" in said.json()["answers"][0]["text"], channel
 
 
+@pytest.mark.occasional
 def test_an_update_of_the_server_and_of_its_workers_loses_nothing(
     deployed: Deployed, first: str
 ) -> None:
@@ -392,6 +393,7 @@ def test_an_agent_of_a_machine_that_is_cut_off_comes_back_elsewhere_and_is_not_d
     assert "Do you remember?" in api.say(doomed, "What did I ask last?")
 
 
+@pytest.mark.occasional
 def test_a_drained_machine_gives_its_agents_to_others(deployed: Deployed, doomed: str) -> None:
     api, (node, _) = deployed.api, deployed.sandbox(doomed)
     api.say(doomed, "Pack your things.")

@@ -191,7 +191,7 @@ class SwarmEngine:
     async def create(self, spec: SandboxSpec, beside: SandboxId) -> None:
         # A service comes with its boot.
         engine = await self._engine_of(beside)
-        await engine.create(spec)
+        await engine.create(spec, beside)
         self._node_ids[spec.id] = self._node_ids[beside]
 
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:

@@ -53,7 +53,13 @@ if TYPE_CHECKING:
 # Beside others it would measure their caches, too.
 pytestmark = pytest.mark.slow
 
-LONGEST_S = 1.0
+SHORT_S = 0.1
+LONGEST = 120.0
+"""How long the loop may stand still, in times of the yardstick.
+
+The longest bodies take up to 70, where all is as it should be; work that grows with the square of
+them takes thousands.
+"""
 UPLOAD_BYTES = 16 * 1024 * 1024
 OUTPUT_BYTES = 2 * OUTPUT_MB * 1024 * 1024
 BEAT_S = 0.002
@@ -63,6 +69,17 @@ CHAT = "/openai/chat/completions"
 MULTIPART = "multipart/form-data"
 
 
+def yardstick_s() -> float:
+    """What this machine takes, just now, to parse two megabytes and a half of JSON."""
+    body = json.dumps([{"number": n, "text": "text " * 4} for n in range(50_000)])
+    times = []
+    for _ in range(3):
+        began_s = time.process_time()
+        json.loads(body)
+        times.append(time.process_time() - began_s)
+    return min(times)
+
+
 class Heartbeat:
     """Measures the longest time between two ticks on the loop.
 
@@ -70,7 +87,8 @@ class Heartbeat:
     """
 
     def __init__(self) -> None:
-        self.stalls_s: dict[str, float] = {}
+        self.stalls: dict[str, float] = {}
+        """The longest ones, in times of the yardstick."""
         self.longest_s = 0.0
 
     async def beat(self) -> None:
@@ -89,15 +107,17 @@ class Heartbeat:
         await asyncio.sleep(2 * BEAT_S)
 
     def note(self, what: str, stall_s: float) -> None:
-        self.stalls_s[what] = max(stall_s, self.stalls_s.get(what, 0.0))
+        # Right after it: how fast a machine is that others use, too, changes within minutes.
+        stall = stall_s / yardstick_s() if stall_s > SHORT_S else 0.0
+        self.stalls[what] = max(stall, self.stalls.get(what, 0.0))
 
     def check(self) -> None:
         """Fails if the loop has stood still for too long."""
-        longest = sorted(self.stalls_s.items(), key=lambda item: -item[1])
-        report = "\n".join(f"{stall_s:7.3f} s  {what}" for what, stall_s in longest)
+        longest = sorted(self.stalls.items(), key=lambda item: -item[1])
+        report = "\n".join(f"{stall:7.1f} ×  {what}" for what, stall in longest)
         # Shown with `pytest -s`, for the figures.
         print(f"\n{report}")  # noqa: T201
-        assert longest[0][1] < LONGEST_S, report
+        assert longest[0][1] < LONGEST, report
 
 
 @dataclass
