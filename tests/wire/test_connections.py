@@ -10,6 +10,7 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,7 @@ from chowder_local.http.listener import (
 )
 from chowder_local.http.middleware import Api, ErrorMiddleware
 from chowder_local.http.responses import ClosingStream
+from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,6 +55,7 @@ class Hasty(Lasting):
     """The API's connection with shorter timeouts."""
 
     head_s = SHORT_S
+    keep_alive_s = 1
 
 
 class HastySandbox(SandboxConnection):
@@ -60,7 +63,23 @@ class HastySandbox(SandboxConnection):
 
     max_head_bytes = HEAD_BYTES
     head_s = SHORT_S
+    keep_alive_s = 1
     unread_s = SHORT_S
+
+
+class Checked(Lasting):
+    """A connection that is checked often for a late head, and counts that."""
+
+    head_s = SHORT_S
+    checks = 0
+
+    def check_idle(self) -> None:
+        super().check_idle()
+        type(self).checks += 1
+
+    @classmethod
+    def reached(cls, checks: int) -> bool:
+        return cls.checks >= checks
 
 
 @dataclass
@@ -229,6 +248,26 @@ async def test_a_silent_connection_is_closed(hasty_server: Server) -> None:
     )
     assert nothing == b""
     assert b"hello" in one_and_a_half
+
+
+async def test_a_connection_waits_longer_for_the_next_request_than_for_the_rest_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "TICKS_PER_S", 1)
+    # The end of a body may come apart.
+    chunked = b"POST /length HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with asyncio.timeout(TIMEOUT_S), serving(Checked) as server:
+        reader, writer = await server.connect()
+        for pieces in ((GET,), (chunked, b"0\r\n\r\n"), (GET,)):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            await reader.readuntil(b"\r\n\r\n")
+            assert await reader.read(100)
+            # Ten times 0.1 s, and so longer than a head may take.
+            await eventually(partial(Checked.reached, Checked.checks + 10), "it was checked")
+        writer.close()
 
 
 BEGINNINGS = (
