@@ -36,7 +36,7 @@ INTERRUPTED = 130
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("rows", nargs=-1, type=click.Choice(list(ROWS)), metavar="[ROW]...")
-@click.option("--quick", "is_quick", is_flag=True, help="Ten rows in some minutes, coarsely.")
+@click.option("--quick", "is_quick", is_flag=True, help="Eight rows in some minutes, coarsely.")
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds, instead of each row's own.")
 @click.option("--json", "json_file", type=FILE, help="Write everything, single values included.")
 @click.option(

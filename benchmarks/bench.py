@@ -77,8 +77,9 @@ class Bench:
     def agent(self, **settings: str) -> Iterator[tuple[Server, dict[str, Any]]]:
         """A `server` and its agent, which has answered one message.
 
-        In a quick run, those of an earlier row that fit, and the agent has answered more. A row
-        that asks for a warm pool waits for that itself.
+        In a quick run, those of an earlier row that fit, and the agent has answered more; used
+        sandboxes serve again, which spares boots. A row that asks for a warm pool waits for that
+        itself.
         """
         if POOL not in settings:
             self.settle()
@@ -88,7 +89,7 @@ class Bench:
             return
         kept = next((each for each in self._agents if each.fits(settings)), None)
         if kept is None:
-            server = self.kept.enter_context(self.server(settings))
+            server = self.kept.enter_context(self.server({"REUSE": "on", **settings}))
             kept = SharedAgent(server, self._created(server), settings)
             self._agents.append(kept)
         yield kept.server, kept.instance

@@ -74,14 +74,11 @@ QUICK: Mapping[str, int] = {
     # Before any row that talks with the same agent.
     "fork": 1,
     "stop-start": 5,
-    "refill": 1,
     "message": 10,
     "passing": 30,
     "status": 2,
     "up": 2,
     # Last, so that no other row waits until their server has made the next warm sandbox.
     "wake": 1,
-    # This stops the agents that hibernate.
-    "released": 1,
 }
 """The rows that matter most in their order, each with the rounds that it gets in a quick run."""

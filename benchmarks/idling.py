@@ -27,8 +27,9 @@ BOUND_MS = 500
 LEAVING = {
     "RELEASE_STOPPED_AFTER_S": "0.1",
     "HIBERNATE_AFTER_S": "0.1",
+    "REUSE": "off",
 }
-"""Agents leave memory as soon as they are stopped, or not used."""
+"""Agents leave memory as soon as they are stopped, or not used, and keep their sandboxes."""
 
 
 def silence(bench: Bench) -> Outcome:
