@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 SHORT_S = 0.1
-LONGEST = 120.0
+LONGEST = 90.0
 """How long the loop may stand still, in times of the yardstick.
 
 The longest bodies take up to 70, where all is as it should be; work that grows with the square of
@@ -77,7 +77,7 @@ def yardstick_s() -> float:
         began_s = time.process_time()
         json.loads(body)
         times.append(time.process_time() - began_s)
-    return min(times)
+    return sorted(times)[1]
 
 
 class Heartbeat:
