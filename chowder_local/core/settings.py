@@ -142,7 +142,10 @@ class Settings(DataDirLayout, BaseModel):
         description="Disk a sandbox may use; the server ends a sandbox that uses more.",
     )
     boot_timeout_s: float = Field(
-        180.0, gt=0, description="How long a sandbox may take to become ready."
+        180.0,
+        gt=0,
+        description="How long a sandbox may take to become ready; three times as long while its "
+        "log goes on.",
     )
     boot_concurrency: int = Field(2, ge=1, description="Sandboxes that boot at the same time.")
     warm_pool_size: int = Field(

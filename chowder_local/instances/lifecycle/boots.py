@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import time
 from contextlib import asynccontextmanager
@@ -46,6 +47,10 @@ AWAY_TIMEOUT_S = 30.0
 ENDED_FROM_OUTSIDE = (
     "The sandbox was ended from outside while it booted, as by an engine that restarts. Try again."
 )
+CHECKS_OF_PROGRESS = 4
+"""How often the log is looked at within the boot timeout."""
+MOST_TIMEOUTS = 3
+"""How many boot timeouts a boot may take whose log goes on."""
 LOG_LINES = 200
 LOG_CHARACTERS = 256 * 1024
 QUOTED_LINES = 4
@@ -122,17 +127,35 @@ class Readiness:
     async def wait(self, sandbox: SandboxInfo) -> str:
         """The gateway's address once it accepts turns.
 
-        Raises BootFailed at once if the container ends, or else after the boot timeout, but
-        DiskFull or BootStarved if the log shows that. The message quotes the relevant log lines.
-        Raises EngineSilent if the engine has ended the container, as one does that restarts; and
-        EngineSilent or NodeUnreachable if the engine or the sandbox's node stays away.
+        Raises BootFailed at once if the container ends. Raises it after the boot timeout if the
+        log has no new line in the last quarter of it, and else after the first such quarter or
+        three boot timeouts. Raises DiskFull or BootStarved instead if the log shows that. The
+        message quotes the relevant log lines. Raises EngineSilent if the engine has ended the
+        container, as one does that restarts; and EngineSilent or NodeUnreachable if the engine or
+        the sandbox's node stays away.
         """
+        check_s = self.boot_timeout_s / CHECKS_OF_PROGRESS
+        lines = ""
+        for check in range(1, CHECKS_OF_PROGRESS * MOST_TIMEOUTS + 1):
+            try:
+                async with asyncio.timeout(check_s):
+                    return await self._until_started(sandbox)
+            except TimeoutError:
+                lines_before, lines = lines, await self._log_of(sandbox)
+                if check >= CHECKS_OF_PROGRESS and lines == lines_before:
+                    break
+        raise await self._failure(
+            sandbox,
+            f"was not ready after {check * check_s:g} s, at a load of {os.getloadavg()[0]:.0f} on "
+            f"{os.cpu_count()} processors. CHOWDER_BOOT_TIMEOUT_S sets how long it may take",
+        )
+
+    async def _log_of(self, sandbox: SandboxInfo) -> str:
         try:
-            async with asyncio.timeout(self.boot_timeout_s):
-                return await self._until_started(sandbox)
-        except TimeoutError:
-            limit = f"was not ready after {self.boot_timeout_s:g} s"
-            raise await self._failure(sandbox, limit) from None
+            return await self.engine.log_tail(sandbox.id, LOG_LINES)
+        except EngineUnavailable as unavailable:
+            log.warning("sandbox %s: its log cannot be read: %s", sandbox.id, unavailable)
+            return ""
 
     async def _until_started(self, sandbox: SandboxInfo) -> str:
         while True:

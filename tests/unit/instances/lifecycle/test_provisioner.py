@@ -4,12 +4,14 @@ import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chowder_local.core.domain import InstanceStatus, ModelProvider, SandboxInfo, SandboxState
 from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.errors.sandboxes import EngineUnavailable
+from chowder_local.instances.lifecycle.boots import CHECKS_OF_PROGRESS
 from tests.scripted.engine import Hold
 from tests.scripted.serving import eventually
 from tests.scripted.world import World, open_world
@@ -74,6 +76,40 @@ async def test_a_boot_past_its_time_limit_leaves_no_running_sandbox_but_its_volu
         assert "was not ready after 0.05 s" in (instance.error_message or "")
         assert world.engine.state(instance.sandbox_id) is SandboxState.EXITED
         assert world.engine.volume_ids == {instance.sandbox_id}
+
+
+async def test_a_boot_whose_log_goes_on_has_more_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_world(tmp_path, boot_timeout_s=0.05) as world:
+        world.gateway.is_started = False
+        log_tail = world.engine.log_tail
+
+        async def read_log(*arguments: Any) -> str:
+            world.engine.log += "a step\n"
+            world.gateway.is_started = world.engine.made("log_tail") > CHECKS_OF_PROGRESS
+            return await log_tail(*arguments)
+
+        monkeypatch.setattr(world.engine, "log_tail", read_log)
+        assert (await world.created()).status is RUNNING
+
+
+async def test_a_boot_whose_log_never_ends_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_world(tmp_path, boot_timeout_s=0.05) as world:
+        world.gateway.is_started = False
+        log_tail = world.engine.log_tail
+
+        async def read_log(*arguments: Any) -> str:
+            world.engine.log += "once more\n"
+            return await log_tail(*arguments)
+
+        monkeypatch.setattr(world.engine, "log_tail", read_log)
+        instance = await world.created()
+        assert instance.status is ERROR
+        assert "was not ready after 0.15 s" in (instance.error_message or "")
+        assert "CHOWDER_BOOT_TIMEOUT_S" in (instance.error_message or "")
 
 
 async def test_an_unexpected_exception_leaves_an_error_without_its_message(
