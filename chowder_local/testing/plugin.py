@@ -126,8 +126,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--chowder-baseline",
         metavar="FILE",
-        help="Compare pass rates, cost, tokens, turns and durations with those of a file, and fail "
-        "if something became significantly worse. The first run writes the file.",
+        help="Run all trials, compare pass rates, cost, tokens, turns and durations with those of "
+        "a file, and fail if something became significantly worse. The first run writes the file.",
     )
     group.addoption(
         "--chowder-report",

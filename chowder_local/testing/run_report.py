@@ -39,15 +39,11 @@ SUMMARY, TRANSCRIPTS, CODE_QUALITY = "summary.md", "transcripts", "gitlab-code-q
 def facts_of_trials(report: TrialsReport) -> dict[str, Any]:
     """The facts of a test with trials, which xdist brings to the process that reports."""
     counted = [each for each in report.results if each.outcome != "undecided"]
-    values = {
-        "cost_usd": [each.spent.cost_usd for each in counted if each.spent.cost_usd is not None],
-        "tokens": [each.spent.tokens for each in counted],
-        "model_calls": [each.spent.model_calls for each in counted],
-        "turns": [each.spent.turns for each in counted],
-        "took_s": [round(each.took_s, 3) for each in counted],
-    }
+    passed = [each for each in counted if each.outcome == "passed"]
     return {
-        "passed": report.passed, "counted": report.counted, **values,
+        "passed": report.passed, "counted": report.counted, "needed": report.plan.needed,
+        **_values([(each.spent, each.took_s) for each in counted]),
+        "of_passed": _values([(each.spent, each.took_s) for each in passed]),
         "tools": list(report.spent.tools), "verdict": str(report.verdict),
     }  # fmt: skip
 
@@ -55,12 +51,22 @@ def facts_of_trials(report: TrialsReport) -> dict[str, Any]:
 def facts_of_test(spent: Spending, took_s: float, *, has_passed: bool) -> dict[str, Any]:
     """The same of a test that ran once."""
     return {
-        "passed": int(has_passed), "counted": 1,
-        "cost_usd": [] if spent.cost_usd is None else [spent.cost_usd],
-        "tokens": [spent.tokens], "model_calls": [spent.model_calls], "turns": [spent.turns],
-        "took_s": [round(took_s, 3)], "tools": list(spent.tools),
-        "verdict": "passed" if has_passed else "failed",
+        "passed": int(has_passed), "counted": 1, "needed": 1,
+        **_values([(spent, took_s)]), "of_passed": _values([(spent, took_s)] * has_passed),
+        "tools": list(spent.tools), "verdict": "passed" if has_passed else "failed",
     }  # fmt: skip
+
+
+def _values(trials: Sequence[tuple[Spending, float]]) -> dict[str, list[float]]:
+    """What each trial took; a cost that is unknown is left out."""
+    spent = [each for each, _ in trials]
+    return {
+        "cost_usd": [each.cost_usd for each in spent if each.cost_usd is not None],
+        "tokens": [each.tokens for each in spent],
+        "model_calls": [each.model_calls for each in spent],
+        "turns": [each.turns for each in spent],
+        "took_s": [round(each, 3) for _, each in trials],
+    }
 
 
 def spent_in_test(
@@ -119,7 +125,7 @@ class _Test:
 
     @property
     def measures(self) -> Measures:
-        return Measures.from_json(self.facts)
+        return Measures.from_json({**self.facts, **self.facts["of_passed"]})
 
 
 class RunReport:

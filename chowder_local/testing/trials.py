@@ -149,7 +149,8 @@ class MarkedTest:
         seed = self.item.config.getoption("--chowder-seed")
         if seed is None:
             seed = new_seed() if self.seed is None else self.seed
-        plan = Plan(self.trials, self.at_least, self.confidence)
+        is_whole = self.item.config.getoption("--chowder-baseline") is not None
+        plan = Plan(self.trials, self.at_least, self.confidence, is_whole)
         at_once = how_many_at_once(self.organization.client.health())
         return run_trials(plan, seed, at_once, lambda trial: self._make(trial, shared))
 

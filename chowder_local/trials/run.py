@@ -238,8 +238,8 @@ def run_trials(
                 running.add(threads.submit(make, trial_of(seed, begun)))
             if not running:
                 # No further trial can have an outcome.
-                verdict = Verdict.UNDECIDED
-                break
+                verdict = plan.verdict(passed, failed, plan.trials - passed - failed)
+                continue
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for each in done:
                 result = each.result()

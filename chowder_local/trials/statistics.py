@@ -71,6 +71,9 @@ class Plan:
     trials: int
     at_least: float
     confidence: float = 0.95
+    is_whole: bool = False
+    """Whether all trials are run, and their share alone decides: what a baseline has to compare.
+    Trials that end early pass more or less often than they would have."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.trials <= MAX_TRIALS:
@@ -100,7 +103,9 @@ class Plan:
         The interval decides, or that the trials that are left cannot change whether the share of
         all trials is reached.
         """
-        if (side := self.side(passed, failed)) is not None:
+        if self.is_whole and passed + failed + undecided < self.trials:
+            return None
+        if not self.is_whole and (side := self.side(passed, failed)) is not None:
             return side
         if passed >= self.needed:
             return Verdict.PASSED
@@ -187,17 +192,23 @@ def _errors(trials: int, at_least: float, z: float) -> tuple[float, float]:
     return sides[Verdict.PASSED], sides[Verdict.FAILED]
 
 
-def two_proportions(passed_a: int, counted_a: int, passed_b: int, counted_b: int) -> float:
+def two_proportions(
+    passed_a: int, counted_a: int, passed_b: int, counted_b: int, chosen_a: range | None = None
+) -> float:
     """How likely a share as much lower as B's, or more, is by chance if both rates are the same.
+
+    If A was chosen because its passes are in a range, `chosen_a`, that is a condition as well:
+    without it, most B look worse than an A that had to pass.
 
     Fisher's exact test, one-sided: R. A. Fisher, "On the interpretation of chi-squared from
     contingency tables, and the calculation of P", Journal of the Royal Statistical Society 85
     (1922), 87-94. Unlike the test with the normal distribution it is exact for few trials.
     """
-    passed, counted = passed_a + passed_b, counted_a + counted_b
-    lowest = max(0, passed - counted_a)
-    ways = sum(
-        math.comb(counted_b, each) * math.comb(counted_a, passed - each)
-        for each in range(lowest, passed_b + 1)
-    )
-    return ways / math.comb(counted, passed)
+    passed = passed_a + passed_b
+    chosen = range(counted_a + 1) if chosen_a is None else chosen_a
+    ways = {
+        each: math.comb(counted_a, each) * math.comb(counted_b, passed - each)
+        for each in chosen
+        if passed - counted_b <= each <= passed
+    }
+    return sum(count for each, count in ways.items() if each >= passed_a) / sum(ways.values())

@@ -257,16 +257,16 @@ def test_a_run_fails_for_what_became_significantly_worse_and_says_so_where_ci_sh
     assert f"{place}%3A model calls::test_mine.py" in worse.stdout
     summary = (tmp_path / "summary.md").read_text()
     assert summary == (tmp_path / "out/summary.md").read_text()
-    assert "| ✅ | `test_mine.py::test_measured` | 6 of 6 | 18 turns, 18 model calls |" in summary
+    assert "| ✅ | `test_mine.py::test_measured` | 8 of 8 | 24 turns, 24 model calls |" in summary
     assert "🔴 worse: model calls" in summary
     assert "[transcript](https://github.example/a/b/actions/runs/7#artifacts " in summary
     of_trials, of_other = sorted((tmp_path / "out/transcripts").iterdir())
-    assert "## trial 6: model calls of test_measured 6" in of_trials.read_text()
+    assert "## trial 8: model calls of test_measured 8" in of_trials.read_text()
     assert "## model calls of taught" in of_other.read_text()
     found = json.loads((tmp_path / "out/gitlab-code-quality.json").read_text())
     assert {each["location"]["lines"]["begin"] for each in found} == {line}
     xml = (tmp_path / "report.xml").read_text()
-    assert '<property name="chowder.model_calls" value="18" />' in xml
+    assert '<property name="chowder.model_calls" value="24" />' in xml
     assert (tmp_path / "baseline.json").read_text() == kept
     again = run(tmp_path, quick_server, *options, "--chowder-update", ASKS="3")
     assert again.returncode == 1

@@ -35,6 +35,19 @@ def test_trials_end_when_the_rest_cannot_change_the_verdict() -> None:
     assert report.spent == Spending(4.5, 180, 36, 18)
 
 
+def test_trials_that_a_baseline_compares_are_all_run_and_their_share_decides() -> None:
+    plan = Plan(20, 0.9, is_whole=True)
+    report = run_trials(plan, 7, 1, lambda trial: ends(trial, Outcome.PASSED))
+    assert (report.verdict, report.passed) == (Verdict.PASSED, 20)
+    few = run_trials(plan, 7, 1, lambda trial: ends(trial, Outcome.FAILED))
+    assert (few.verdict, few.failed) == (Verdict.FAILED, 20)
+    # A budget of all ends them, and what has passed by then is enough.
+    most = run_trials(
+        plan, 7, 1, lambda trial: ends(trial, Outcome.PASSED, is_last=trial.number == 18)
+    )
+    assert (most.verdict, most.counted) == (Verdict.PASSED, 18)
+
+
 def test_quick_failures_do_not_count_before_slow_passes() -> None:
     both_run, is_second_over = Barrier(2), Event()
 
