@@ -48,19 +48,33 @@ MAX_SHOWN = 20
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the seed file and the agent's files; by default one with its name here.",
 )
+@click.option(
+    "--take",
+    "taken",
+    multiple=True,
+    metavar="PATH",
+    help="Copy this file or folder of the agent, too, although a program may obey it. Repeatable.",
+)
 @yes_option
 @click.pass_obj
 def pull(
-    context: Context, url: str, instance: str, name: str | None, folder: Path | None, yes: bool
+    context: Context,
+    url: str,
+    instance: str,
+    name: str | None,
+    folder: Path | None,
+    taken: tuple[str, ...],
+    yes: bool,
 ) -> None:
     """Copy the agent INSTANCE of another server, such as https://api.example/v1, to this one.
 
     The key is read from CHOWDER_REMOTE_KEY; a scoped one with `read` and `files` is enough.
     Configuration and files come into a folder with a seed file, which can be committed, and make an
-    agent here. A second run copies what has changed. At the end, it says what the API does not
-    show.
+    agent here. A second run copies what has changed. Files that git, an editor or a shell may obey
+    are left out. At the end, it says what is not copied.
     """
-    from chowder_local.seeding.remote import SEED_FILE, Pull, find_instance
+    from chowder_local.seeding.pull import SEED_FILE, Pull
+    from chowder_local.seeding.remote import find_instance
 
     # Without a server, the copy would be for nothing.
     context.root_url()
@@ -70,7 +84,7 @@ def pull(
         folder = folder or Path(re.sub(r"[^\w.-]+", "-", name).strip(".-") or "agent")
         with waiting(f"Reading {name}") as update:
             index = _index(open_memory(context, _root(url)))
-            copy = Pull(client, found, name, folder, index, partial(_report, update))
+            copy = Pull(client, found, name, folder, index, partial(_report, update), taken)
             changed = copy.plan()
         if changed:
             files = without_controls(", ".join(changed[:MAX_SHOWN]))

@@ -35,6 +35,7 @@ from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.jobs import Schedule
 from chowder_local.relay.breakpoints import BreakpointMatch
+from chowder_local.seeding.untrusted_names import is_git_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -115,19 +116,11 @@ def _home(value: Any, info: ValidationInfo) -> dict[str, Path]:
     folder = _relative_path(value, info)
     if not folder.is_dir():
         raise ValueError(f"{folder} should be a folder")
-    files = {path: file for path, file in _files_in(folder).items() if may_be_copied(path)}
+    files = {path: file for path, file in _files_in(folder).items() if not is_git_folder(path)}
     for file in files.values():
         if file.is_symlink():
             raise ValueError(f"{file} is a link; write the file itself")
     return files
-
-
-def may_be_copied(path: str) -> bool:
-    """Whether a file of a home belongs in a folder beside a seed file.
-
-    Git would take the configuration of a repository in it for its own, with the commands there.
-    """
-    return not any(part.lower() == ".git" for part in path.split("/"))
 
 
 def _files_in(folder: Path) -> dict[str, Path]:

@@ -21,7 +21,7 @@ from chowder_local.core.errors.process import ApiRefused, ServerSilent
 from chowder_local.instances.snapshots.exports import FORMAT, VERSION, manifest_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
 
@@ -84,6 +84,10 @@ class Home:
         """Paths in listings whose names no file of this machine can have."""
         self.unlisted: dict[str, ApiRefused] = {}
         """Why folders that `walk` came to could not be listed."""
+        self.left_out: set[str] = set()
+        """Files and folders that `walk` was to leave out."""
+        self.empty: set[str] = set()
+        """Folders without entries that `walk` came to."""
         self._written: dict[str, tuple[str, str]] = {}
 
     def entry(self, path: str) -> Json | None:
@@ -155,8 +159,10 @@ class Home:
                 row = [entry["size"], entry["mod_time"], content_digest]
                 self.index.rows(self.instance_id)[path] = row
 
-    def walk(self, *tops: str) -> Iterator[tuple[str, Json]]:
+    def walk(self, *tops: str, is_left_out: Callable[[str], bool]) -> Iterator[tuple[str, Json]]:
         """The path and entry of everything below these folders that is no folder.
+
+        Folders that are left out are not listed.
 
         Raises ValueError if there are too many of them, and ApiRefused for one of `tops`.
         """
@@ -179,11 +185,16 @@ class Home:
                     count += len(entries)
                     if count > MAX_FILES:
                         raise ValueError(f"it has more than {MAX_FILES:,} files")
+                    if not entries and folder not in {*tops, *self.unlisted}:
+                        self.empty.add(folder)
                     for name, entry in entries.items():
-                        if entry["is_dir"]:
-                            level.append(f"{folder}/{name}")
+                        path = f"{folder}/{name}"
+                        if is_left_out(path):
+                            self.left_out.add(path)
+                        elif entry["is_dir"]:
+                            level.append(path)
                         else:
-                            yield f"{folder}/{name}", entry
+                            yield path, entry
         if level:
             raise ValueError(f"its folders are more than {MAX_DEPTH} deep")
 

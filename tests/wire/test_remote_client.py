@@ -23,9 +23,10 @@ from chowder_local.client import remote as remote_client
 from chowder_local.client.remote import RemoteClient
 from chowder_local.core.errors.process import ApiRefused, RemoteFailed, ServerSilent
 from chowder_local.seeding import home as seeding_home
-from chowder_local.seeding import remote as seeding_remote
+from chowder_local.seeding import pull as seeding_pull
 from chowder_local.seeding.home import FileIndex
-from chowder_local.seeding.remote import Pull, find_instance
+from chowder_local.seeding.pull import Pull
+from chowder_local.seeding.remote import find_instance
 from tests.scripted.hostile import PIECE, json_response, response, response_head
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ def test_a_file_without_end_is_left_and_the_disk_keeps_its_room(
     # Many that are small in their listing.
     many = [entry(f"{number}") for number in range(40)]
     server.answers |= {"path=workspace$": listing(*many), "download": response(bytes(1_000_000))}
-    monkeypatch.setattr(seeding_remote, "MAX_BYTES", 3_000_000)
+    monkeypatch.setattr(seeding_pull, "MAX_BYTES", 3_000_000)
     with pytest.raises(RemoteFailed, match="have grown"):
         pull(server, tmp_path / "support")
     sizes = [each.stat().st_size for each in tmp_path.rglob("*") if each.is_file()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -62,6 +63,7 @@ class Line:
     faults: list[tuple[str, str]] = field(default_factory=list)
     """Calls (`METHOD path`, a pattern) and what becomes of each, once: a status, cut or late."""
     calls: list[str] = field(default_factory=list)
+    queries: list[str] = field(default_factory=list)
     delay_s: float = 0.0
     unpublished: list[str] = field(default_factory=list)
     """Calls that the published pages do not have."""
@@ -70,6 +72,7 @@ class Line:
         query = scope["query_string"].decode()
         call = f"{scope['method']} {scope['path']}"
         self.calls.append(call)
+        self.queries.append(query)
         operation = PUBLISHED.operation(scope["method"], scope["path"].removeprefix("/v1/"))
         known = PUBLISHED.calls.get(operation)
         names = {name for name, _ in parse_qsl(query)}
@@ -243,6 +246,65 @@ def test_a_second_pull_reads_no_file_again_and_a_change_there_comes_here(sites: 
     changed = copied(sites.folder / "home")
     assert changed["workspace/SOUL.md"] == b"Be long.\n"
     assert "workspace/data/prices.bin" not in changed
+
+
+PLANTED = {
+    # A repository without `.git`, and the same for a file system that ignores case.
+    "workspace/HEAD": b"ref: refs/heads/main\n",
+    "workspace/config": b"[core]\nrepositoryformatversion = 0\nbare = false\nworktree = .\n"
+    b'fsmonitor = "touch MARKER; false"\n',
+    "workspace/objects/info/packs": b"\n",
+    "workspace/refs/notes/info": b"\n",
+    "workspace/deep/repo/head": b"ref: refs/heads/main\n",
+    "workspace/.envrc": b"touch planted\n",
+    "workspace/.vscode/tasks.json": b"{}",
+    "workspace/.gitmodules": b"[submodule]\n",
+    "workspace/data/mise.toml": b"[hooks]\n",
+}
+
+
+def git_status(folder: Path) -> None:
+    """Runs `git status` as somebody does who enters the folder, in a repository of their own."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    subprocess.run(["git", "status"], cwd=folder, env=env, check=False, capture_output=True)
+
+
+def test_nothing_that_a_program_obeys_comes_unless_it_is_named(
+    sites: Sites, capsys: Output, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    for path, content in PLANTED.items():
+        file = sites.home() / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.replace(b"MARKER", bytes(marker)))
+    (sites.home() / "workspace/empty").mkdir()
+    # Git does obey what the agent has made.
+    git_status(sites.home() / "workspace/data")
+    assert marker.exists()
+    marker.unlink()
+    assert sites.pull() == 0
+    err = capsys.readouterr().err
+    workspace = sites.folder / "home/workspace"
+    for folder in (workspace, workspace / "refs/notes", sites.folder):
+        git_status(folder)
+    assert not marker.exists()
+    left = {"HEAD", "deep/repo/head", ".envrc", ".vscode", ".gitmodules", "data/mise.toml"}
+    for path in left:
+        assert f"- workspace/{path}: git, an editor or a shell may obey it" in err
+        assert f"Copy it nevertheless with: --take 'workspace/{path}'" in err
+        assert not (workspace / path).exists()
+    assert "- workspace/.git: git, an editor or a shell may obey it" in err
+    assert "--take 'workspace/.git'" not in err
+    assert "empty folders (1): git keeps none. They are workspace/empty." in err
+    assert (workspace / "config").exists()
+    # Not even its listing is asked for.
+    assert not [each for each in sites.line.queries if ".git" in each or "vscode" in each]
+    take = ("--take", "workspace/.vscode/tasks.json", "--take", "workspace/.envrc")
+    assert sites.pull(*take) == 0
+    assert (workspace / ".envrc").read_bytes() == PLANTED["workspace/.envrc"]
+    assert (workspace / ".vscode/tasks.json").exists()
+    assert sites.pull("--take", "workspace/.git/config") == 2
+    assert "is never copied" in capsys.readouterr().err
 
 
 PUSHED = """
