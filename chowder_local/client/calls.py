@@ -45,7 +45,8 @@ class Client(PlainCalls):
 
     Each method may raise ServerNotRunning if no server listens there, ServerSilent if the answer
     does not come in time or breaks off, and ApiRefused if the server answers with an error; it has
-    the `status` and the server's message. All are subclasses of ChowderError.
+    the `status`, the server's message and its `code`, such as `budget_exceeded`. All are subclasses
+    of ChowderError.
     """
 
     def is_ready(self) -> bool:
@@ -183,14 +184,14 @@ class Client(PlainCalls):
     ) -> Generator[str]:
         """Like `stream`, but yields only the pieces of the answer's text.
 
-        Raises StreamBroken with the server's message if the answer ends in an error.
+        Raises StreamBroken with the server's message and code if the answer ends in an error.
         """
         with closing(self.stream(instance_id, input, model, session)) as events:
             for event in events:
                 if event.get("type") == "response.output_text.delta":
                     yield event["delta"]
                 elif event.get("type") in {"response.failed", "error"}:
-                    raise StreamBroken(_error_message(event))
+                    raise _failure(event)
 
     def models(self, instance_id: str) -> list[str]:
         """Ids of models that messages to the agent can name."""
@@ -368,9 +369,11 @@ def _events(response: httpx.Response) -> Generator[Json, None, bool]:
     return False
 
 
-def _error_message(event: Json) -> str:
+def _failure(event: Json) -> StreamBroken:
     error = event.get("response", event).get("error") or event
-    return str(error.get("message") or "The answer failed.")
+    broken = StreamBroken(str(error.get("message") or "The answer failed."))
+    broken.code = error.get("code") or broken.code
+    return broken
 
 
 def _warn(former: str, name: str) -> None:

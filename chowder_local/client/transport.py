@@ -114,7 +114,7 @@ class Transport:
             with self._http.stream(method, path, **options) as response:
                 if not response.is_success:
                     response.read()
-                    refused = ApiRefused(response.status_code, _message(response))
+                    refused = ApiRefused(response.status_code, _message(response), _code(response))
                     refused.retry_after = response.headers.get("Retry-After")
                     raise refused
                 self.server_time = response.headers.get("Date", "")
@@ -162,6 +162,15 @@ def segment(text: str) -> str:
 def optional(before: str, text: str | None) -> str:
     """A part of a path that is left out without its text."""
     return "" if text is None else before + segment(text)
+
+
+def _code(response: httpx.Response) -> str | None:
+    """The code of an error response: that of a message's error may be the provider's own."""
+    try:
+        code = response.json()["error"]["code"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        code = None
+    return code if isinstance(code, str) else response.headers.get("X-Error-Code")
 
 
 def _message(response: httpx.Response) -> str:

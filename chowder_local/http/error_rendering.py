@@ -13,11 +13,13 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import ServerStopping
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.core.errors.upstream import ProviderFailed
-from chowder_local.http.message_errors import body_of, is_message_route
+from chowder_local.http.message_errors import body_of, code_of, is_message_route
 from chowder_local.http.responses import CLIENT_CLOSED_REQUEST
 from chowder_local.http.services import fields_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.types import Scope
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ NO_WEBSOCKET = (
     "answer is a stream of events."
 )
 SHOULD_RETRY_HEADER = "x-should-retry"
+CODE_HEADER = "X-Error-Code"
 
 
 def render(raised: Exception, scope: Scope, message: str | None = None) -> Response:
@@ -42,14 +45,13 @@ def render(raised: Exception, scope: Scope, message: str | None = None) -> Respo
     if isinstance(raised, HTTPException):
         is_websocket = is_message_route(scope) and b"upgrade" in fields_of(scope)
         detail = NO_WEBSOCKET if is_websocket and raised.status_code == 405 else raised.detail
-        body = body_of(scope, raised, raised.status_code, detail)
-        return JSONResponse(body, raised.status_code, raised.headers)
+        return _response(scope, raised, raised.status_code, detail, raised.headers or {})
     if isinstance(raised, ClientDisconnect):
         # The client left while it sent its body; only the log and the metrics see this status.
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     log.error("unexpected error", exc_info=raised)
     # The error's message may contain anything, so only the log has it.
-    return JSONResponse(body_of(scope, raised, 500, "Internal server error."), 500)
+    return _response(scope, raised, 500, "Internal server error.", {})
 
 
 def stopping_response(scope: Scope) -> JSONResponse:
@@ -60,8 +62,15 @@ def stopping_response(scope: Scope) -> JSONResponse:
 def error_response(error: ChowderError, scope: Scope, message: str | None = None) -> JSONResponse:
     """Renders a ChowderError; `message` replaces its own."""
     status = status_of(error)
-    body = body_of(scope, error, status, detail_of(error, message))
-    return JSONResponse(body, status, _headers(error, status))
+    return _response(scope, error, status, detail_of(error, message), _headers(error, status))
+
+
+def _response(
+    scope: Scope, raised: Exception, status: int, detail: Any, headers: Mapping[str, str]
+) -> JSONResponse:
+    # The contract's bodies have no place for a code, but those of messages do.
+    own = {CODE_HEADER: code_of(raised, status)}
+    return JSONResponse(body_of(scope, raised, status, detail), status, {**headers, **own})
 
 
 def status_of(error: ChowderError) -> int:

@@ -72,6 +72,11 @@ def _code(raised: Exception, status: int) -> str:
     if isinstance(raised, ProviderFailed):
         is_limit = status == HTTPStatus.TOO_MANY_REQUESTS
         return raised.provider_code or (RATE_LIMIT_CODE if is_limit else raised.code)
+    return code_of(raised, status)
+
+
+def code_of(raised: Exception, status: int) -> str:
+    """This server's name for an error, or HTTP's for its status."""
     if isinstance(raised, ChowderError):
         return raised.code
     return HTTPStatus(status).name.lower()

@@ -245,6 +245,7 @@ def stack(
                 "Content-Disposition",
                 "Retry-After",
                 error_rendering.SHOULD_RETRY_HEADER,
+                error_rendering.CODE_HEADER,
             ],
             max_age=600,
         ),

@@ -46,6 +46,8 @@ export interface Event {
 export class ChowderError extends Error {
   readonly status: number;
   readonly body: unknown;
+  /** The server's name for the error, such as `budget_exceeded`: docs/reference/errors.md has all. */
+  readonly code: string | undefined;
 }
 
 /** A client of the API; by default, of the server that `chowder-local env` names. */

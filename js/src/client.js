@@ -7,11 +7,12 @@ const PAUSE_GROWTH = 1.5;
 
 /** An error that the server answered with, or why it did not answer (`status` 0). */
 export class ChowderError extends Error {
-  constructor(message, status = 0, body = undefined, options = undefined) {
+  constructor(message, status = 0, body = undefined, { code, ...options } = {}) {
     super(message, options);
     this.name = "ChowderError";
     this.status = status;
     this.body = body;
+    this.code = code;
   }
 }
 
@@ -122,7 +123,7 @@ export class Client {
       if (event.type === "response.output_text.delta") yield event.delta;
       if (event.type === "response.failed" || event.type === "error") {
         const error = (event.response ?? event).error ?? event;
-        throw new ChowderError(error.message ?? "The answer failed.");
+        throw new ChowderError(error.message ?? "The answer failed.", 0, undefined, { code: error.code });
       }
     }
   }
@@ -182,7 +183,8 @@ async function refusal(response) {
     detail = detail.map(({ loc, msg }) => `${loc.join(".")}: ${msg}`).join("; ");
   }
   if (typeof detail !== "string") detail = JSON.stringify(detail);
-  return new ChowderError(`${detail} (HTTP ${response.status})`, response.status, body ?? text);
+  const code = body?.error?.code ?? response.headers.get("x-error-code") ?? undefined;
+  return new ChowderError(`${detail} (HTTP ${response.status})`, response.status, body ?? text, { code });
 }
 
 /** The data of each server-sent event. */

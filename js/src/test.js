@@ -199,10 +199,12 @@ class Organization {
       while (!isOver && instance.isThere) {
         for (const { id, command } of await this.client.call("listApprovals", { path })) {
           const decision = rules.find(({ pattern }) => pattern.test(command))?.decision ?? "allow_once";
+          // Before the agent goes on, or a test could look too early.
+          decided.push({ command, decision });
           try {
             await this.client.call("decideApproval", { path: { ...path, approval_id: id }, body: { decision } });
-            decided.push({ command, decision });
           } catch (problem) {
+            decided.pop();
             // Its turn has ended meanwhile.
             if (problem.status !== 404) throw problem;
           }

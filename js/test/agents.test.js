@@ -49,7 +49,7 @@ test("a refusal has the server's words and its status", chowder.test(async () =>
   const path = { instance_id: "nobody" };
   await assert.rejects(chowder.client.call("getInstance", { path }), (refusal) => {
     assert.ok(refusal instanceof ChowderError);
-    assert.equal(refusal.status, 404);
+    assert.deepEqual([refusal.status, refusal.code], [404, "instance_not_found"]);
     assert.match(refusal.message, /Instance not found/);
     return true;
   });

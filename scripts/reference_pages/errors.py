@@ -22,11 +22,14 @@ SCOPE = {"type": "http", "path": "/"}
 PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
 OWN_STATUS = "Status of a provider or a fault"
 LEAD = """\
-Every error of the server has a code. The answer to a failed request is `{"detail": "…"}`. If
-an agent's gateway or a model provider fails, it is `{"detail": {"error": "…"}}`; if a part of
-the request is invalid, `detail` is a list with an entry for each part. The two routes that
-send a message have OpenAI's `error` beside `detail`, whose `code` is the code on this page.
-Names in braces stand for values that differ."""
+Every error of the server has a code, which is in the header `X-Error-Code` of the answer, and
+`error.code` of the Python and JavaScript clients. The answer to a failed request is
+`{"detail": "…"}`. If an agent's gateway or a model provider fails, it is
+`{"detail": {"error": "…"}}`; if a part of the request is invalid, `detail` is a list with an entry
+for each part. The two routes that send a message have OpenAI's `error` beside `detail`, whose
+`code` is the same, or that of a model provider. An error of HTTP alone, such as a method that a
+path does not have, has the code of its status: `method_not_allowed`. Names in
+braces stand for values that differ."""
 COMMAND_LINE = """\
 These errors are of the command line and of the [Python client](python-client.md): a command
 prints the message and ends with the exit code, and the client raises the class."""

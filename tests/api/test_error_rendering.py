@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
 from chowder_local.http.error_rendering import detail_of, error_response, status_of
 from chowder_local.mcp.server import CallRefused
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Api
 
 
 def all_below(kind: type[ChowderError]) -> set[type[ChowderError]]:
@@ -71,6 +75,21 @@ def test_every_error_has_a_code_of_its_own() -> None:
     codes = [kind.code for kind in EVERY]
     assert len(set(codes)) == len(codes)
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in codes)
+
+
+async def test_every_error_has_its_code_in_a_header(shared: Api) -> None:
+    for method, path, code in (
+        ("GET", "/v1/instances/x", "instance_not_found"),
+        ("GET", "/v1/nowhere", "not_found"),
+        ("POST", "/v1/instances", "input_invalid"),
+        ("DELETE", "/v1/organization", "method_not_allowed"),
+        ("POST", "/v1/instances/x/responses", "instance_not_found"),
+    ):
+        answer = await shared.call(method, path, is_documented=False)
+        assert answer.headers["X-Error-Code"] == code, path
+        assert answer.json().get("error", {"code": code})["code"] == code
+    refused = await shared.get("/v1/organization", key=None)
+    assert refused.headers["X-Error-Code"] == "key_missing"
 
 
 def test_an_error_without_a_status_is_a_500() -> None:

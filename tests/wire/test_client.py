@@ -49,9 +49,16 @@ class Script:
         (answers.pop(0) if len(answers) > 1 else answers[0])(request)
 
 
-def content(body: bytes, status: int = 200, kind: str = "application/json") -> Answer:
+def content(
+    body: bytes,
+    status: int = 200,
+    kind: str = "application/json",
+    headers: dict[str, str] | None = None,
+) -> Answer:
     def answer(request: BaseHTTPRequestHandler) -> None:
         request.send_response(status)
+        for name, value in (headers or {}).items():
+            request.send_header(name, value)
         request.send_header("Content-Type", kind)
         request.end_headers()
         request.wfile.write(body)
@@ -212,6 +219,25 @@ def test_a_refusal_has_the_servers_message(
     assert str(refused.value) == f"{text} (HTTP 404)"
 
 
+@pytest.mark.parametrize(
+    ("body", "headers", "code"),
+    [
+        ({"detail": "Spent."}, {"X-Error-Code": "budget_exceeded"}, "budget_exceeded"),
+        ({"error": {"code": "rate_limit_exceeded"}}, {"X-Error-Code": "provider_failed"},
+         "rate_limit_exceeded"),
+        ({"error": {"code": None}}, {}, "api_refused"),
+        ({"detail": "An answer of the hosted service."}, {}, "api_refused"),
+    ],
+)  # fmt: skip
+def test_a_refusal_has_the_code_of_the_servers_error(
+    script: Script, client: Client, body: Any, headers: dict[str, str], code: str
+) -> None:
+    script.on("GET /v1/instances/x", content(json.dumps(body).encode(), 402, headers=headers))
+    with pytest.raises(ApiRefused) as refused:
+        client.instance("x")
+    assert (refused.value.code, ApiRefused.code) == (code, "api_refused")
+
+
 def test_a_closed_port_means_that_no_server_runs() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -334,20 +360,23 @@ def test_a_stream_whose_connection_breaks_is_the_same_error(script: Script, clie
 
 
 @pytest.mark.parametrize(
-    ("event", "text"),
+    ("event", "text", "code"),
     [
-        ({"type": "response.failed", "response": {"error": {"message": "limited"}}}, "limited"),
-        ({"type": "error", "message": "limited"}, "limited"),
-        ({"type": "error", "error": {"message": "limited"}}, "limited"),
-        ({"type": "response.failed", "response": {}}, "failed"),
+        ({"type": "response.failed",
+          "response": {"error": {"message": "limited", "code": "budget_exceeded"}}},
+         "limited", "budget_exceeded"),
+        ({"type": "error", "message": "limited", "code": "quota"}, "limited", "quota"),
+        ({"type": "error", "error": {"message": "limited"}}, "limited", "stream_broken"),
+        ({"type": "response.failed", "response": {}}, "failed", "stream_broken"),
     ],
-)
-def test_an_error_event_of_a_stream_is_raised_with_its_message(
-    script: Script, client: Client, event: dict[str, Any], text: str
+)  # fmt: skip
+def test_an_error_event_of_a_stream_is_raised_with_its_message_and_code(
+    script: Script, client: Client, event: dict[str, Any], text: str, code: str
 ) -> None:
     script.on("POST /v1/instances/x/responses", events(event, "[DONE]"))
-    with pytest.raises(StreamBroken, match=text):
+    with pytest.raises(StreamBroken, match=text) as broken:
         list(client.stream_text("x", "hi", "gpt-4o"))
+    assert broken.value.code == code
 
 
 def test_a_stream_that_is_refused_is_an_ordinary_refusal(script: Script, client: Client) -> None:

@@ -146,6 +146,12 @@ def document(operations: Iterable[Operation], *, is_3_2: bool = False) -> dict[s
                     "required": True,
                     "schema": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,64}$"},
                 },
+                "ErrorCode": {
+                    "description": "This server's name for the error, or HTTP's for its status.",
+                    "required": True,
+                    "schema": {"type": "string"},
+                    "example": "instance_not_found",
+                },
                 "QueuePosition": {
                     "description": QUEUE_POSITION,
                     "schema": {"type": "integer", "minimum": 1},

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from chowder_local.api.access import Access
 from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
-from chowder_local.http.error_rendering import detail_of, status_of
+from chowder_local.http.error_rendering import CODE_HEADER, detail_of, status_of
 from chowder_local.http.message_errors import error_of
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ _MESSAGE_MODELS: Mapping[type[BaseModel], type[BaseModel]] = {
 MODELS: tuple[type[BaseModel], ...] = (*_MESSAGE_MODELS, *_MESSAGE_MODELS.values())
 
 _MISSING = {"loc": ["body", "name"], "msg": "Field required", "type": "missing"}
-_REQUEST_ID = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+_HEADERS = {
+    "X-Request-Id": {"$ref": "#/components/headers/RequestId"},
+    CODE_HEADER: {"$ref": "#/components/headers/ErrorCode"},
+}
 
 
 @dataclass(frozen=True)
@@ -237,7 +240,7 @@ def _described(status: str, has_error: bool) -> dict[str, Any]:
         models = {_MESSAGE_MODELS[model]: None for model in models}
     shapes = [{"$ref": f"#/components/schemas/{model.__name__}"} for model in models]
     examples = {each.code: {"value": _example(each, has_error)} for each in explanation.examples}
-    headers: dict[str, Any] = dict(_REQUEST_ID)
+    headers: dict[str, Any] = dict(_HEADERS)
     if explanation.header is not None:
         headers[explanation.header] = {"schema": {"type": "string"}}
     if explanation.examples == (_PROVIDER,):

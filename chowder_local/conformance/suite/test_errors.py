@@ -104,8 +104,11 @@ def test_a_page_can_read_answers_and_errors(api: ContractClient, anyone: Contrac
         assert allows(answer, ORIGIN)
 
 
-def test_answers_have_the_id_of_their_request(api: ContractClient, judge: Judge) -> None:
-    judge("response-headers", "X-Request-Id" in api.get("organization").headers)
+def test_answers_have_the_id_of_their_request_and_the_code_of_an_error(
+    api: ContractClient, anyone: ContractClient, judge: Judge
+) -> None:
+    good, bad = api.get("organization"), anyone.get("organization")
+    judge("response-headers", "X-Request-Id" in good.headers and "X-Error-Code" in bad.headers)
 
 
 def test_a_body_of_another_type_is_refused(api: ContractClient, judge: Judge) -> None:

@@ -15,7 +15,7 @@ FAILURE = 1
 class ChowderError(Exception):
     """An error that the server explains; `str()` is a message for people."""
 
-    code: ClassVar[str] = "error"
+    code: str = "error"
     """The class's name in snake case, which clients see: renaming a class changes the API."""
     http_status: int | None = None
     """None: no client of the API gets this error."""

@@ -171,13 +171,16 @@ class ServerOfContainer(ChowderError):
 
 
 class ApiRefused(ChowderError):
-    """The server answered a client's call with an error. The message is the answer's."""
+    """The server answered a client's call with an error. The message and the `code` are the
+    answer's: `api_refused` is that of an answer without a code.
+    """
 
-    remedy = "Look the message up among the errors of the HTTP API."
+    remedy = "Look the code up among the errors of the HTTP API."
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, code: str | None = None) -> None:
         super().__init__(f"{detail} (HTTP {status})")
         self.status = status
+        self.code = code or self.code
 
 
 class RemoteFailed(ChowderError):
