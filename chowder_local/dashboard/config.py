@@ -38,7 +38,7 @@ DOCUMENT_MAX_CHARS = 256 * 1024
 """Also the limit of one change."""
 LOCATED_MAX_CHARS = 1000
 """A longer path has the line of its nearest parent."""
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
 _UNKNOWN_KEYS = re.compile(r"Unrecognized keys?: (.+)", re.DOTALL)
 
 

@@ -111,8 +111,11 @@ _LATE_REMEDY = (
 _UNANSWERED = (UpstreamFailed, StreamBroken, TimeoutError)
 _UNSPECIFIC = "gateway method failed before returning a response"
 _RESTARTING = "unavailable during gateway restart"
-_RATE_LIMITED = re.compile(r"rate limit exceeded .*retry after (\d{1,6})s")
-_ARRAYS_LOST = re.compile(r"would remove entries from array path\(s\): (.+?)\. Pass replacePaths")
+# Anchored and with an atomic first part, so that no search begins anew at each further first one.
+_RATE_LIMITED = re.compile(r"\A(?>.*?rate limit exceeded ).*?retry after (\d{1,6})s", re.DOTALL)
+_ARRAYS_LOST = re.compile(
+    r"\A(?>.*?would remove entries from array path\(s\): )(.+?)\. Pass replacePaths", re.DOTALL
+)
 
 
 _REFUSED_PREFIX = f"{CONFIG_FILE}.rejected."

@@ -135,7 +135,8 @@ _BEGINNING = re.compile(
     rb"|(?P<client>(?(time)|(?!))))"
 )
 """How OpenClaw's own texts begin. Before a client's text there is only the time in brackets."""
-_CHANNEL = re.compile(rb"Runtime: agent=[^\"\\\n]* \| channel=([\w-]+)")
+_CHANNEL = re.compile(rb"[^\"\\\n]* \| channel=([\w-]+)")
+"""What follows the mark of a line that names its channel."""
 _API_CHANNEL = b"webchat"
 """The channel of clients' messages, and of the turns that follow from them."""
 _HOOK_EVENT = b"] Hook "
@@ -180,14 +181,21 @@ def find_origin(body: bytes, session_key: str | None) -> TurnOrigin:
         return origin
     if is_subagent(session_key):
         return TurnOrigin(TurnKind.SUBAGENT)
-    channel = None
-    for match in _CHANNEL.finditer(body[-_SCANNED_BYTES:]):
-        channel = match[1]
+    channel = _last_channel(body[-_SCANNED_BYTES:])
     if channel is not None and channel != _API_CHANNEL:
         return TurnOrigin(TurnKind.CHANNEL, channel=channel.decode())
     # A heartbeat's text can be a setting. It is the only turn of a conversation without a channel.
     is_of_openclaw = channel is None and not is_side_task(session_key)
     return TurnOrigin(TurnKind.HEARTBEAT if is_of_openclaw else TurnKind.OTHER)
+
+
+def _last_channel(tail: bytes) -> bytes | None:
+    """The channel of the last line about a runtime that names one."""
+    # By parts, each of which is read once: a search would begin anew at each mark of one line.
+    for part in reversed(tail.split(_RUNTIME_MARK)[1:]):
+        if match := _CHANNEL.match(part):
+            return match[1]
+    return None
 
 
 def is_side_task(session_key: str | None) -> bool:

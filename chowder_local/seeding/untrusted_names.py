@@ -28,7 +28,8 @@ def is_obeyed(name: str) -> bool:
     """
     plain = _plain(name)
     is_hidden = plain.startswith(".") and plain not in HARMLESS
-    return is_hidden or _is_match(_WITHOUT_DOT, plain) or _is_match(_SHORT, plain)
+    match = _WITHOUT_DOT.fullmatch(plain) or _SHORT.fullmatch(plain)
+    return is_hidden or match is not None
 
 
 def is_git_folder(path: str) -> bool:
@@ -41,10 +42,6 @@ def _plain(name: str) -> str:
     folded = unicodedata.normalize("NFKC", _IGNORED.sub("", name)).casefold()
     # A backslash leads into a folder on Windows, and a colon to a stream of the file.
     return re.split(r"[\\:]", folded)[0].rstrip(". ")
-
-
-def _is_match(pattern: re.Pattern[str], name: str) -> bool:
-    return pattern.fullmatch(name) is not None
 
 
 class LeftOut:

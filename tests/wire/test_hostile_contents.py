@@ -1,4 +1,4 @@
-"""Well-formed answers of a sandbox whose members are something other than they should be.
+"""Well-formed contents that are something other than they should be, mostly a sandbox's answers.
 
 Which bytes they come in is the subject of `test_hostile_gateway`, so here no socket carries them.
 """
@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from chowder_local.app.relay_app import create_relay_app
 from chowder_local.instances.lifecycle import reconciler
 from chowder_local.openclaw import gateway, skills
 from chowder_local.openclaw.channels import APPROVE
 from chowder_local.upstream.forward import Forwarder, UpstreamAnswer
 from tests.api.conftest import app_of
+from tests.scripted.hostile import heartbeat
 from tests.scripted.programs import REACH, done
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
     from pathlib import Path
+
+    from starlette.types import ASGIApp
 
     from chowder_local.core.domain import Instance
 
@@ -199,3 +203,38 @@ async def test_what_a_gateway_tells_of_its_models_may_be_anything(victim: Victim
     message = MESSAGE | {"input": [{"role": "user", "content": [image]}]}
     payloads = [HONEST | {"config": config} for config in spoilt(HONEST["config"])]
     await victim.call_with_each(payloads, "POST", "/responses", message)
+
+
+UNENDING = {"regex": "(?" * 40_000}
+OF_CLIENTS: dict[str, Any] = {
+    "/local/replies": {"replies": [{"match": UNENDING, "reply": "Hi"}]},
+    "/local/instances/{id}/breakpoint": {"match": UNENDING},
+}
+OF_AGENTS: dict[str, Any] = {
+    "/openai/responses": {"model": "gpt-4o", "input": "Runtime: agent=" * 10_000},
+    f"/gemini/v1beta/{'models/' * 9_000}": {},
+}
+
+
+async def test_no_prefix_by_the_thousand_holds_the_event_loop(tmp_path: Path) -> None:
+    async with open_world(tmp_path, max_body_bytes=1024 * 1024) as world:
+        agent = await world.created()
+        token = world.secret_box.relay_token(agent.sandbox_id)
+        relay = create_relay_app(world.relay, max_body_bytes=1024 * 1024)
+        offline = {"model_api_keys": {"openai": "offline", "gemini": "offline"}}
+        async with _client(app_of(world), world.key) as client, _client(relay, token) as sandbox:
+            await client.patch("/v1/organization", json=offline)
+            for path, body in OF_CLIENTS.items():
+                async with heartbeat(path):
+                    refused = await client.put(path.format(id=agent.id), json=body)
+                assert refused.status_code == 422, path
+            for path, body in OF_AGENTS.items():
+                async with heartbeat(path[:20]):
+                    await sandbox.post(path, json=body)
+        assert any(world.traces.of_instance(agent.id)), "the texts have begun a turn"
+
+
+def _client(app: ASGIApp, key: str) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {key}", "x-goog-api-key": key}
+    transport = httpx.ASGITransport(app)
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers)

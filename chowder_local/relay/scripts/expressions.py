@@ -23,9 +23,13 @@ SIZE_MAX = 2_000
 SEARCHED_MAX = 100_000
 """Characters. Backtracking in longer texts takes hundreds of megabytes."""
 
+_TOO_LONG = (
+    f"is too long: it may have {LENGTH_MAX} characters, and {SIZE_MAX} with repetitions such as "
+    "(abc){100} written out"
+)
 _QUOTED_CHARACTERS = 200
 _REPEAT = re.compile(r"(.?)\{\s*(\d+)", re.DOTALL)
-_VERBOSE = re.compile(r"\(\?[^):<>=!]*x")
+_VERBOSE = re.compile(r"\(\?[^():<>=!]*x")
 
 
 class PatternInvalid(Exception):
@@ -78,6 +82,9 @@ def compile_pattern(pattern: str) -> Pattern[str]:
     # Imported here because few servers have a script. Unlike `re`, it has a timeout.
     import regex
 
+    # Before anything else reads it.
+    if len(pattern) > LENGTH_MAX:
+        raise PatternInvalid(_TOO_LONG)
     if _VERBOSE.search(pattern):
         if "#" in pattern:
             raise PatternInvalid("has a # in a verbose part, which is not supported")
@@ -85,11 +92,8 @@ def compile_pattern(pattern: str) -> Pattern[str]:
         bare = "".join(pattern.split())
     else:
         bare = pattern
-    if len(pattern) > LENGTH_MAX or max(size(pattern), size(bare)) > SIZE_MAX:
-        raise PatternInvalid(
-            f"is too long: it may have {LENGTH_MAX} characters, and {SIZE_MAX} with repetitions "
-            "such as (abc){100} written out"
-        )
+    if max(size(pattern), size(bare)) > SIZE_MAX:
+        raise PatternInvalid(_TOO_LONG)
     try:
         # The rule keeps it; a cache would keep it longer.
         return regex.compile(pattern, cache_pattern=False)

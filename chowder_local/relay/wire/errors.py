@@ -14,18 +14,19 @@ _OVERFLOW = re.compile(
     r"input token count|exceeds the maximum number of tokens|request_too_large",
     re.IGNORECASE,
 )
+# The first part is atomic, so that no search for the second begins anew at each further first one.
 _NUMBERS = (
     # llama.cpp
     r"request \((?P<prompt>\d{1,12}) tokens\) exceeds the available context size "
     r"\((?P<limit>\d{1,12}) tok",
     # OpenAI, vLLM, llama-cpp-python; newer vLLM
-    r"maximum context length is (?P<limit>\d{1,12}) tok.*?"
-    r"(?<!\d)(?P<prompt>\d{1,12}) (?:tokens )?in the messages",
-    r"maximum context length is (?P<limit>\d{1,12}) tok.*?"
-    r"(?:has|resulted in) (?P<prompt>\d{1,12}) (?:inp|t)",
+    r"\A(?>.*?maximum context length is (?=\d{1,12} tok))(?P<limit>\d+)"
+    r".*?(?<!\d)(?P<prompt>\d{1,12}) (?:tokens )?in the messages",
+    r"\A(?>.*?maximum context length is (?=\d{1,12} tok))(?P<limit>\d+)"
+    r".*?(?:has|resulted in) (?P<prompt>\d{1,12}) (?:inp|t)",
     # LM Studio
-    r"keep the first (?P<prompt>\d{1,12}) tokens .*?"
-    r"context length of only (?P<limit>\d{1,12}) tokens",
+    r"\A(?>.*?keep the first (?=\d{1,12} tokens ))(?P<prompt>\d+)"
+    r".*?context length of only (?P<limit>\d{1,12}) tokens",
 )
 _OVERFLOW_NUMBERS = tuple(re.compile(each, re.IGNORECASE | re.DOTALL) for each in _NUMBERS)
 _CODE = re.compile(r"[\w.-]{1,64}", re.ASCII)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, parse_qsl, unquote
@@ -42,7 +41,6 @@ _STATUSES = {
     404: "NOT_FOUND",
     429: "RESOURCE_EXHAUSTED",
 }
-_PATH = re.compile(r"models/(?P<model>.+):(?P<verb>[a-zA-Z]+)\Z")
 _STREAMED_VERB = "streamGenerateContent"
 
 
@@ -58,18 +56,17 @@ class Gemini(WireFormat):
         return super().read_token(headers, query)
 
     def read_model(self, path: str, body: bytes) -> str | None:
-        match = _PATH.search(unquote(path))
-        return match and match["model"]
+        return _model_and_verb(path)[0] or None
 
     def system_prompt(self, content: Mapping[str, Any]) -> str:
         return _system_prompt(content)
 
     def _find_format(self, path: str, query: str, created: int) -> RequestFormat | None:
-        match = _PATH.search(unquote(path))
-        if match is None or match["verb"] not in {"generateContent", _STREAMED_VERB}:
+        model, verb = _model_and_verb(path)
+        if not model or verb not in {"generateContent", _STREAMED_VERB}:
             return None
         is_sse = parse_qs(query).get("alt") == ["sse"]
-        return GenerateContent(match["model"], match["verb"] == _STREAMED_VERB, is_sse)
+        return GenerateContent(model, verb == _STREAMED_VERB, is_sse)
 
     def restrict_tools(
         self, content: Mapping[str, Any], *, is_demanded: bool, is_single: bool
@@ -105,6 +102,13 @@ class Gemini(WireFormat):
 
     def is_end(self, event: Mapping[str, Any]) -> bool:
         return any(candidate.get("finishReason") for candidate in event["candidates"])
+
+
+def _model_and_verb(path: str) -> tuple[str, str]:
+    """Of `…models/<model>:<verb>`; the model is empty if a path has another form."""
+    before, _, verb = unquote(path).rpartition(":")
+    is_verb = verb.isascii() and verb.isalpha()
+    return before.partition("models/")[2] if is_verb else "", verb
 
 
 @dataclass(frozen=True)
