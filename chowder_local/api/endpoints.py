@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from chowder_local.api.access import Access, Authorization
 from chowder_local.api.fault_injection import FaultInjection
-from chowder_local.http.bodies import JSON
+from chowder_local.core.strict_model import StrictModel
+from chowder_local.http.bodies import JSON, parse_query
 from chowder_local.http.endpoints import Endpoint, request_response
 
 if TYPE_CHECKING:
@@ -53,7 +54,11 @@ class FormerEndpoint(Endpoint):
 
 
 def _app(operation: Operation) -> ASGIApp:
+    refuses_query = operation.query is None and operation.is_local
+
     async def handle(request: Request) -> Response:
+        if refuses_query:
+            parse_query(request, StrictModel)
         answer = await operation.handler(request)
         if isinstance(answer, Response):
             return answer

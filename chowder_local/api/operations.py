@@ -29,7 +29,7 @@ class Operation:
     media type of raw bytes. `answer` is the model of a successful response, a list of one, a media
     type or None; `events` is the model of a stream's events, if the answer is or may be a stream.
     `errors` are statuses besides those that follow from the access (401, 403, 404), the body (413,
-    415, 422) and the query (422).
+    415, 422) and the query (422, and for any call under `/local`).
     `headers` are response headers besides those of every response. `python` is the method of the
     Python client, if its name does not follow from `operation_id` (`method_name`); `tool` is the
     tool of `/mcp`, if the call is one. `former_path` is that of 0.1, which works until 0.3.
@@ -53,6 +53,11 @@ class Operation:
     tool: str | None = None
     is_audited: bool = False
     former_path: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only a local server has the call, so that its input need not be as hosted."""
+        return self.path.startswith("/local/")
 
     @property
     def template(self) -> str:

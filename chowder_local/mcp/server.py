@@ -57,6 +57,7 @@ TEMPLATES: Mapping[str, tuple[str, str]] = {
     f"{OF_INSTANCE}/recording": ("recording", "An agent's recorded model calls, for a replay."),
 }
 JSON = "application/json"
+MAX_QUOTED = 60
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,10 @@ class ToolServer:
         missing = [name for name in tool.schema.get("required", ()) if name not in arguments]
         if missing:
             return _result(f"{tool.name} requires: {', '.join(missing)}", is_error=True)
+        if unknown := arguments.keys() - tool.schema["properties"].keys():
+            names = ", ".join(sorted(each[:MAX_QUOTED] for each in unknown))
+            allowed = ", ".join(tool.schema["properties"]) or "none"
+            return _result(f"{tool.name} has no {names}. It takes: {allowed}", is_error=True)
         try:
             return _result(await self._use(context, tool, arguments))
         except (CallRefused, OrganizationKeyRequired) as refused:
@@ -154,7 +159,6 @@ async def _send(
     text: str,
     session: str | None = None,
     model: str | None = None,
-    **_: Any,
 ) -> dict[str, Any]:
     if model is None:
         # Every key may list instances, but only a key with the permission may read one.

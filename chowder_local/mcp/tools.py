@@ -29,6 +29,8 @@ DESTRUCTIVE = frozenset({"restoreInstance", "resetSession"})
 ENDLESS = frozenset({"follow"})
 """Parameters with which a call does not end."""
 
+_WHOLE: Mapping[str, Any] = {"type": "object", "additionalProperties": False}
+
 
 @dataclass(frozen=True)
 class EditorTool:
@@ -73,7 +75,7 @@ def _of_call(name: str, operation: Operation) -> EditorTool:
             required += schema.get("required", [])
             definitions |= schema.get("$defs", {})
     properties = {key: value for key, value in members.items() if key not in ENDLESS}
-    whole: dict[str, Any] = {"type": "object", "properties": properties, "required": required}
+    whole = {**_WHOLE, "properties": properties, "required": required}
     if definitions:
         whole["$defs"] = definitions
     documented = getdoc(operation.handler)
@@ -105,7 +107,7 @@ _OWN = (
         "Send a message to an agent, and get its answer. The answer's text comes as progress while "
         "the agent writes it.",
         {
-            "type": "object",
+            **_WHOLE,
             "properties": {
                 "instance_id": _instance_member(),
                 "text": {"type": "string", "description": "What to say.", "minLength": 1},
@@ -127,7 +129,7 @@ _OWN = (
         "Explain why an agent failed, or that nothing did: its status, the last model call that "
         "failed, faults that are set, and what its log says, with a summary.",
         {
-            "type": "object",
+            **_WHOLE,
             "properties": {"instance_id": _instance_member()},
             "required": ["instance_id"],
         },
@@ -136,7 +138,7 @@ _OWN = (
     EditorTool(
         DOCTOR,
         "Find problems of the server, the container engine and the image, and how to fix them.",
-        {"type": "object", "properties": {}},
+        {**_WHOLE, "properties": {}},
         Access.ORGANIZATION,
     ),
 )

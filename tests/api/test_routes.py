@@ -104,6 +104,13 @@ async def test_an_instances_name_in_the_path_gets_its_id(shared: Api) -> None:
     assert foreign.json()["detail"] == "Instance not found."
 
 
+async def test_an_unknown_parameter_of_a_local_call_is_refused(shared: Api) -> None:
+    for path in ("/local/faults", "/local/held-calls"):
+        refused = await shared.get(f"{path}?limt=3")
+        (problem,) = refused.json()["detail"]
+        assert (problem["loc"], problem["type"]) == (["query", "limt"], "extra_forbidden")
+
+
 async def test_a_method_that_a_path_lacks_is_a_405(shared: Api) -> None:
     wrong = {}
     for path in PATHS:

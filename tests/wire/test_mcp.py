@@ -100,6 +100,19 @@ async def test_a_refusal_is_told_in_the_words_of_the_api(server: Server) -> None
     assert text_of(incomplete) == "create_instance requires: name"
 
 
+async def test_an_argument_that_a_tool_does_not_have_is_refused(server: Server) -> None:
+    message = {"instance_id": server.instance.id, "text": "hi", "sesion": "x"}
+    async with server.client() as client:
+        sent = await client.call_tool("send_message", message)
+        created = await client.call_tool("create_instance", {"name": "Ada", "nmae": "Bo"})
+    assert sent.is_error
+    assert created.is_error
+    assert text_of(sent) == (
+        "send_message has no sesion. It takes: instance_id, text, session, model"
+    )
+    assert "has no nmae" in text_of(created)
+
+
 async def test_a_failure_is_explained_from_all_that_is_known(server: Server) -> None:
     async with server.client() as client:
         await client.call_tool("set_fault", {"kind": "message", "status": 429})
@@ -143,7 +156,8 @@ async def test_a_scoped_key_sees_and_uses_the_tools_of_its_permission_only(
         assert seen == {name for name, tool in tools().items() if may(permission, tool)}
         for name, tool in tools().items():
             arguments = dict.fromkeys(tool.schema.get("required", ()), "x")
-            arguments |= {"instance_id": server.instance.id} if arguments else {}
+            if "instance_id" in arguments:
+                arguments["instance_id"] = server.instance.id
             result = await client.call_tool(name, arguments)
             is_refused = "403" in text_of(result) or "organization" in text_of(result)
             assert (result.is_error and is_refused) is not may(permission, tool), name

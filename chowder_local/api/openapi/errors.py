@@ -189,7 +189,7 @@ def statuses_of(operation: Operation) -> Iterator[str]:
         statuses.add(403)
         if "{" in operation.path:
             statuses.add(404)
-    if isinstance(operation.body, type) or operation.query is not None:
+    if operation.is_local or isinstance(operation.body, type) or operation.query is not None:
         statuses.add(422)
     if isinstance(operation.body, type) and operation.body_type == "application/json":
         statuses |= {413, 415}

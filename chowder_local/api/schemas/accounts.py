@@ -24,6 +24,7 @@ from chowder_local.core.domain import (
     Permission,
     Tier,
 )
+from chowder_local.core.strict_model import StrictModel
 from chowder_local.relay import prices
 from chowder_local.relay.wire.wire_format import MAX_TOKENS
 
@@ -204,7 +205,7 @@ class KeyDetailsView(KeyView):
 ROWS_MAX = 10_000
 
 
-class UsageQuery(BaseModel):
+class UsageQuery(StrictModel):
     """How many rows to return."""
 
     limit: int = Field(1000, ge=1, le=ROWS_MAX, description="How many rows, at most.")
@@ -304,7 +305,7 @@ class UsageReportView(BaseModel):
         )
 
 
-class LocalOrganizationChange(BaseModel):
+class LocalOrganizationChange(StrictModel):
     """Settings of an organization that only the local server has."""
 
     reuses_sandboxes: Annotated[
@@ -331,7 +332,7 @@ class LocalOrganizationView(BaseModel):
         return cls(reuses_sandboxes=organization.reuses_sandboxes)
 
 
-class BudgetSetting(BaseModel):
+class BudgetSetting(StrictModel):
     """A budget: the most that model calls may take in a period. What is left out has no limit."""
 
     # A misspelt limit would limit nothing.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import BaseModel, Field
 
 from chowder_local.api.schemas.fields import SessionField, SessionKeyField
+from chowder_local.core.strict_model import StrictModel
 from chowder_local.instances.conversations.trace_log import first_text
 from chowder_local.relay.prompt_format import TurnKind, client_name
 
@@ -26,7 +27,7 @@ TEXT_MAX = 1000
 ARGUMENTS_MAX = 4000
 
 
-class IdleWait(BaseModel):
+class IdleWait(StrictModel):
     """What to wait for, and for how long."""
 
     until: Literal["idle"] = "idle"
@@ -196,7 +197,7 @@ class CancelledView(BaseModel):
     ]
 
 
-class SessionRewind(BaseModel):
+class SessionRewind(StrictModel):
     """The message before which a session is to be."""
 
     position: int = Field(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from chowder_local.api.schemas.fields import Id, View
+from chowder_local.core.strict_model import StrictModel
 from chowder_local.openclaw.approvals import AllowedCommand, Ask, Decision, Security
 
 if TYPE_CHECKING:
@@ -63,10 +64,8 @@ class ApprovalView(View):
         return cls(session=session, **vars(approval))
 
 
-class ApprovalDecision(BaseModel):
+class ApprovalDecision(StrictModel):
     """A decision about a command."""
-
-    model_config = ConfigDict(extra="forbid")
 
     decision: Annotated[
         Decision,
@@ -77,10 +76,8 @@ class ApprovalDecision(BaseModel):
     ]
 
 
-class AllowedCommandField(View):
+class AllowedCommandField(View, StrictModel):
     """A program that needs no approval."""
-
-    model_config = ConfigDict(extra="forbid")
 
     pattern: str = Field(
         min_length=1,
@@ -107,10 +104,8 @@ class ApprovalPolicyView(View):
     allowlist: list[AllowedCommandField]
 
 
-class ApprovalPolicyChange(BaseModel):
+class ApprovalPolicyChange(StrictModel):
     """A change of the policy; what is left out stays."""
-
-    model_config = ConfigDict(extra="forbid")
 
     ask: AskField | None = None
     security: SecurityField | None = None

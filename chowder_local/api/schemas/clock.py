@@ -17,6 +17,7 @@ from pydantic import (
 
 from chowder_local.api.schemas.fields import Id, View
 from chowder_local.core.domain import LARGEST_SEED, LATEST_CLOCK_MS, Egress
+from chowder_local.core.strict_model import StrictModel
 from chowder_local.core.wording import parse_duration
 from chowder_local.instances.schedule.clock import LONGEST_ADVANCE, MACHINE_CLOCK, MAX_RUNS
 
@@ -59,7 +60,7 @@ Seed = Annotated[
 ]
 
 
-class ClockSetting(BaseModel):
+class ClockSetting(StrictModel):
     """How an agent's clock is set. What is left out stays."""
 
     at: Annotated[
@@ -114,7 +115,7 @@ class ClockView(BaseModel):
         )
 
 
-class ClockAdvance(BaseModel):
+class ClockAdvance(StrictModel):
     """How far an agent's clock is moved on: one of `by`, `until` and `to`."""
 
     by: Annotated[

@@ -16,6 +16,7 @@ from chowder_local.api.schemas.fields import (
 from chowder_local.api.schemas.history import ModelCallView
 from chowder_local.api.schemas.messages import MAX_WAIT_S
 from chowder_local.core.fault_injection import ChannelEffect, FaultDraft, FaultKind
+from chowder_local.core.strict_model import StrictModel
 from chowder_local.messengers.service import STAND_INS
 from chowder_local.relay.breakpoints import BreakpointMatch, Release
 from chowder_local.relay.scripts.rules import Action, Answer, ReplyScript
@@ -119,7 +120,7 @@ Effect = Annotated[
 ]
 
 
-class FaultCreation(BaseModel):
+class FaultCreation(StrictModel):
     """A fault for the organization's next calls of a kind."""
 
     # Without this check, a misspelt member would make a fault that nobody meant.
@@ -310,7 +311,7 @@ class RepliesView(BaseModel):
     ]
 
 
-class BreakpointSetting(BaseModel):
+class BreakpointSetting(StrictModel):
     """A breakpoint of an instance."""
 
     # A misspelt `match` would hold every call.
@@ -337,7 +338,7 @@ class BreakpointView(View):
     set_at: datetime
 
 
-class HeldCallsQuery(BaseModel):
+class HeldCallsQuery(StrictModel):
     """The held calls to list."""
 
     instance_id: Annotated[Id | None, Field(description="Only those of this instance.")] = None
@@ -361,10 +362,8 @@ class HeldCallView(ModelCallView):
         return cls(**summary.model_dump(), held_at=held.held_at, until=held.until)
 
 
-class HeldCallRelease(BaseModel):
+class HeldCallRelease(StrictModel):
     """How a held call goes on: as it is, or by one of these members."""
-
-    model_config = ConfigDict(extra="forbid")
 
     request: Annotated[
         dict[str, Any] | None,

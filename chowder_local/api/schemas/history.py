@@ -14,6 +14,7 @@ from chowder_local.api.schemas.fields import (
     View,
 )
 from chowder_local.core import untrusted_json
+from chowder_local.core.strict_model import StrictModel
 from chowder_local.instances.conversations.trace_log import TurnStatus
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.relay.prompt_format import TurnKind
@@ -33,7 +34,7 @@ POSITION_MAX = (1 << 53) - 1
 KEY_CHARACTERS = 8192
 
 
-class TranscriptQuery(BaseModel):
+class TranscriptQuery(StrictModel):
     """The part of a transcript to read."""
 
     limit: int = Field(
@@ -161,7 +162,7 @@ class TranscriptView(View):
 LISTED_MAX = 1_000
 
 
-class TraceQuery(BaseModel):
+class TraceQuery(StrictModel):
     """The traces to list."""
 
     limit: int = Field(
@@ -267,7 +268,7 @@ Entries = Annotated[
 ]
 
 
-class ModelCallQuery(BaseModel):
+class ModelCallQuery(StrictModel):
     """The model calls to list."""
 
     limit: int = Field(
@@ -360,7 +361,7 @@ def _content(body: bytes) -> Any:
         return body.decode("utf-8", "replace")
 
 
-class RecordingQuery(BaseModel):
+class RecordingQuery(StrictModel):
     """The model calls to record."""
 
     after: str | None = Field(
@@ -368,7 +369,7 @@ class RecordingQuery(BaseModel):
     )
 
 
-class RecordingPlayback(BaseModel):
+class RecordingPlayback(StrictModel):
     """The recording to replay."""
 
     entries: Entries
@@ -383,7 +384,7 @@ class RecordingPlayback(BaseModel):
     )
 
 
-class RunFileQuery(BaseModel):
+class RunFileQuery(StrictModel):
     """How to give a run."""
 
     earlier: bool = Field(

@@ -16,6 +16,7 @@ from chowder_local.core.domain import (
     ModelProvider,
     Permission,
 )
+from chowder_local.core.strict_model import StrictModel
 from chowder_local.instances.snapshots.upgrades import UpgradeFinding
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class InstanceStatusView(BaseModel):
     gateway_url: GatewayUrl
 
 
-class SnapshotCreation(BaseModel):
+class SnapshotCreation(StrictModel):
     """A new snapshot."""
 
     name: Annotated[Name | None, Field(examples=["after-onboarding"])] = None
@@ -136,7 +137,7 @@ class SnapshotView(View):
     created_at: datetime
 
 
-class Upgrade(BaseModel):
+class Upgrade(StrictModel):
     """The OpenClaw release to move to."""
 
     to: Annotated[OpenclawVersion, Field(examples=["2026.9.7"])]
@@ -177,27 +178,27 @@ JobsSwitch = Annotated[
 ]
 
 
-class Fork(BaseModel):
+class Fork(StrictModel):
     """The new instance."""
 
     name: Name
     jobs: JobsSwitch = "off"
 
 
-class Restoration(BaseModel):
+class Restoration(StrictModel):
     """The snapshot to restore."""
 
     snapshot_id: Id
 
 
-class ImportQuery(BaseModel):
+class ImportQuery(StrictModel):
     """The name of the imported instance."""
 
     name: Annotated[Name | None, Field(description="Without it, the exported name.")] = None
     jobs: JobsSwitch = "off"
 
 
-class LogQuery(BaseModel):
+class LogQuery(StrictModel):
     """The part of a log to read."""
 
     tail: int = Field(200, ge=1, le=LINES_MAX, description="How many of the last lines.")
@@ -208,7 +209,7 @@ class LogQuery(BaseModel):
     follow: bool = Field(False, description="Whether to stream later lines as well.")
 
 
-class LocalInstanceChange(BaseModel):
+class LocalInstanceChange(StrictModel):
     """Settings of an instance that only the local server has."""
 
     egress: Annotated[

@@ -17,6 +17,7 @@ from pydantic import (
 
 from chowder_local.api.schemas.fields import Overrides
 from chowder_local.core.domain import OTHER_PROVIDERS
+from chowder_local.core.strict_model import StrictModel
 from chowder_local.openclaw.jobs import Delivery, Job, JobDefinition, JobKind, Schedule
 from chowder_local.relay.turn_steps import StepKind, steps_of
 
@@ -57,10 +58,6 @@ Openclaw = Annotated[
 ]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
 def _zone(name: str) -> str:
     if name not in available_timezones():
         raise ValueError(f"There is no time zone {name!r}. Use a name such as Europe/Berlin")
@@ -78,7 +75,7 @@ ZoneName = Annotated[
 ]
 
 
-class AtSchedule(_Strict):
+class AtSchedule(StrictModel):
     """Due once."""
 
     kind: Literal["at"]
@@ -96,7 +93,7 @@ class AtSchedule(_Strict):
         return Schedule(self.kind, at=self.at if self.at.tzinfo else self.at.replace(tzinfo=zone))
 
 
-class EverySchedule(_Strict):
+class EverySchedule(StrictModel):
     """Due again and again."""
 
     kind: Literal["every"]
@@ -109,7 +106,7 @@ class EverySchedule(_Strict):
         return Schedule(self.kind, every_s=self.every_s)
 
 
-class CronSchedule(_Strict):
+class CronSchedule(StrictModel):
     """Due at times of the calendar."""
 
     kind: Literal["cron"]
@@ -134,7 +131,7 @@ ScheduleBody = Annotated[
 ]
 
 
-class UrlDelivery(_Strict):
+class UrlDelivery(StrictModel):
     """Answers of runs are posted to a URL."""
 
     url: Annotated[
@@ -146,7 +143,7 @@ class UrlDelivery(_Strict):
         return Delivery(url=self.url)
 
 
-class ChannelDelivery(_Strict):
+class ChannelDelivery(StrictModel):
     """Answers of runs go to somebody in a messenger."""
 
     channel: Annotated[
@@ -165,7 +162,7 @@ class ChannelDelivery(_Strict):
 DeliveryBody = UrlDelivery | ChannelDelivery
 
 
-class JobCreation(_Strict):
+class JobCreation(StrictModel):
     """A job to create."""
 
     name: Annotated[str, Field(min_length=1, max_length=NAME_MAX, examples=["morning report"])]
@@ -197,7 +194,7 @@ class JobCreation(_Strict):
         )
 
 
-class JobChange(_Strict):
+class JobChange(StrictModel):
     """The members of a job to change; null takes away a session, model or delivery."""
 
     name: Annotated[str, Field(min_length=1, max_length=NAME_MAX)] | None = None
@@ -227,7 +224,7 @@ class JobChange(_Strict):
         return changed
 
 
-class WakeBody(_Strict):
+class WakeBody(StrictModel):
     """What an agent is woken for."""
 
     text: Annotated[
@@ -241,7 +238,7 @@ class WakeBody(_Strict):
     ] = "Wake up."
 
 
-class RunQuery(BaseModel):
+class RunQuery(StrictModel):
     """The runs to list."""
 
     limit: int = Field(20, ge=1, le=RUNS_MAX, description="How many of the latest, at most.")

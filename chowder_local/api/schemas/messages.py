@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from chowder_local.api.schemas.fields import SessionKeyField
+from chowder_local.core.strict_model import StrictModel
 from chowder_local.relay.prompt_format import TurnKind
 from chowder_local.store.agent_entries import PAGE_SIZE
 
@@ -16,7 +17,7 @@ MAX_WAIT_S = 25.0
 NUMBER_MAX = (1 << 53) - 1
 
 
-class EntriesQuery(BaseModel):
+class EntriesQuery(StrictModel):
     """The entries to list."""
 
     after: int = Field(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, StrictBool
+from pydantic import Base64Bytes, BaseModel, Field, StrictBool
 
+from chowder_local.core.strict_model import StrictModel
 from chowder_local.messengers.mailbox import ChannelMessage
 
 MAX_TEXT_CHARS = 20_000
@@ -16,10 +17,8 @@ MAX_POLL_S = 25.0
 Person = Annotated[str, Field(min_length=1, max_length=64, examples=["Ada"])]
 
 
-class ChannelMessageCreation(BaseModel):
+class ChannelMessageCreation(StrictModel):
     """What a person says to the agent, in private or in a group."""
-
-    model_config = ConfigDict(extra="forbid")
 
     person: Person = Field(alias="from", description="The name of who says it.")
     text: Annotated[str, Field(max_length=MAX_TEXT_CHARS, examples=["Hello"])] = ""
@@ -50,7 +49,7 @@ class ChannelAnswersView(BaseModel):
     )
 
 
-class ChannelMessageQuery(BaseModel):
+class ChannelMessageQuery(StrictModel):
     """The messages to list."""
 
     after: int = Field(0, ge=0, description="Only those with a higher id.")
