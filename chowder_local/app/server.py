@@ -262,7 +262,10 @@ def _export_traces(endpoint: str, services: Services) -> TraceExport:
     from chowder_local.instances.monitoring.trace_export import TraceExport
 
     export = TraceExport.open(
-        endpoint, services.call_log, has_content=services.settings.otlp_content
+        endpoint,
+        services.call_log,
+        services.session_names.find,
+        has_content=services.settings.otlp_content,
     )
     services.traces.export = export.turn
     return export

@@ -9,7 +9,7 @@ import json
 import re
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from cryptography.fernet import Fernet, InvalidToken
 
@@ -17,7 +17,7 @@ from chowder_local.core.data_dir import write_private
 from chowder_local.core.errors.process import DataDirUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -72,6 +72,17 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
         if len(secret) >= MIN_SECRET_LENGTH:
             text = text.replace(secret, REDACTED)
     return _SECRETS.sub(REDACTED, text)
+
+
+def redact_values(value: Any, secrets: Collection[str] = ()) -> Any:
+    """As `redact`, for all texts in a value of JSON."""
+    if isinstance(value, str):
+        return redact(value, secrets)
+    if isinstance(value, list):
+        return [redact_values(each, secrets) for each in value]
+    if isinstance(value, dict):
+        return {redact(name, secrets): redact_values(each, secrets) for name, each in value.items()}
+    return value
 
 
 def digest(raw_key: str) -> str:

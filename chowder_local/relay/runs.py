@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.upstream import ProviderFailed
-from chowder_local.core.secrets import redact
+from chowder_local.core.secrets import redact, redact_values
 from chowder_local.relay.calls import wire_format
 from chowder_local.relay.metering import Meter
 from chowder_local.relay.prices import Prices
@@ -157,7 +157,8 @@ def _answer(
         return answer
     output = call.output
     calls = tuple(
-        replace(each, arguments=_redacted(dict(each.arguments), secrets)) for each in output.calls
+        replace(each, arguments=redact_values(dict(each.arguments), secrets))
+        for each in output.calls
     )
     rendered = parsed.render(Reply(redact(output.text, secrets), calls))
     body = b"".join(each for each in rendered.steps if isinstance(each, bytes))
@@ -217,7 +218,7 @@ class Run(_Strict):
         """
         # In JSON some characters of a secret are escaped.
         secrets = {*secrets, *(json.dumps(each)[1:-1] for each in secrets)}
-        content = _redacted(self.model_dump(mode="json"), secrets)
+        content = redact_values(self.model_dump(mode="json"), secrets)
         for turn, changed in zip(self.turns, content["turns"], strict=True):
             for call, entry in zip(turn.calls, changed["calls"], strict=True):
                 if call.answered is not None and not _is_safe(call.answered, secrets):
@@ -237,16 +238,6 @@ def run_calls(calls: Sequence[ModelCall], secrets: Collection[str] | None = None
                 before[1] if call.tools is None else call.tools,
             )
     return found
-
-
-def _redacted(value: Any, secrets: Collection[str]) -> Any:
-    if isinstance(value, str):
-        return redact(value, secrets)
-    if isinstance(value, list):
-        return [_redacted(each, secrets) for each in value]
-    if isinstance(value, dict):
-        return {redact(name, secrets): _redacted(each, secrets) for name, each in value.items()}
-    return value
 
 
 def _is_safe(answer: RecordedAnswer, secrets: Collection[str]) -> bool:

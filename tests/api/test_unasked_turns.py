@@ -72,6 +72,7 @@ async def test_a_turn_ends_with_the_answer_that_asks_for_no_tool(http: Api) -> N
     await eventually(lambda: not running.is_open, "the turn ends")
     (turn,) = await traces(http, instance)
     assert (turn["status"], turn["model_calls"]) == ("answered", 2)
+    assert running.agent_name == instance.name
     assert turn["session_key"] == "agent:main:cron:1"
     shown = await http.get(f"/local/instances/{instance.id}/traces/{turn['id']}")
     assert [each["kind"] for each in shown.json()["steps"]] == ["model_call", "tool", "model_call"]

@@ -342,6 +342,7 @@ class Exchange:
             )
         if not writer.has_begun:
             raise failure
+        self.traced.error_code = failure.code
         return writer.ready() + writer.failure_events(error_members(failure))
 
     async def diagnose(self, status: int, body: Mapping[str, Any]) -> ChowderError:

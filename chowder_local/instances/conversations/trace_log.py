@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import logs
@@ -67,6 +68,9 @@ class TracedTurn:
     status: TurnStatus = TurnStatus.IN_PROGRESS
     response_id: str | None = None
     error: str | None = None
+    error_code: str | None = None
+    http_status: int | None = None
+    """Of the answer to its request; None if there was none."""
     running_calls: Sequence[ModelCall] = ()
     """Its model calls while it is in progress."""
     ended_calls: tuple[str, ...] = ()
@@ -76,6 +80,7 @@ class TracedTurn:
     waited_s: float = field(default_factory=logs.waited_s)
     traceparent: str | None = field(default_factory=logs.traceparent)
     organization_id: OrganizationId | None = None
+    agent_name: str | None = None
     channel: str | None = None
     """The messenger of a turn that somebody there began."""
     text: str = ""
@@ -156,6 +161,7 @@ class TraceLog:
             self.clock(),
             time.monotonic(),
             organization_id=instance.organization_id,
+            agent_name=instance.name,
             text=text,
             functions=functions,
             request=request if _is_short(request) else None,
@@ -164,11 +170,13 @@ class TraceLog:
         status = TurnStatus.FAILED
         try:
             yield turn
+            turn.http_status = HTTPStatus.OK
         except (asyncio.CancelledError, GeneratorExit):
             status = TurnStatus.CANCELLED
             raise
         except ChowderError as failure:
-            turn.status, turn.error = status, str(failure)
+            turn.status, turn.error, turn.error_code = status, str(failure), failure.code
+            turn.http_status = failure.http_status or HTTPStatus.INTERNAL_SERVER_ERROR
             raise
         finally:
             if turn.status is TurnStatus.IN_PROGRESS:

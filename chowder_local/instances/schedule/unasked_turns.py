@@ -154,12 +154,18 @@ class UnaskedTurns:
         running = _OpenTurn(turn_id, turn, [logged])
         turn.running_calls = running.calls
         self.traces.add(turn)
+        self._start(self._name_agent(turn))
         if origin.kind is TurnKind.JOB and origin.job is None:
             self._start(self._name_job(running, logged.body))
         return running
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self.group.create_task(work, name="unasked turn")
+
+    async def _name_agent(self, turn: TracedTurn) -> None:
+        with logging_errors(f"instance {turn.instance_id}: naming the agent of its turn"):
+            instance = await self.instances.get(turn.instance_id)
+            turn.agent_name = None if instance is None else instance.name
 
     async def _name_job(self, running: _OpenTurn, request: bytes) -> None:
         """Finds the job of the main session whose text is in the request."""

@@ -83,6 +83,11 @@ class Anthropic(WireFormat):
             if "partial_json" in delta:
                 yield CallPiece(message["index"], "", "", delta["partial_json"])
 
+    def _read_finish_reason(self, message: Mapping[str, Any]) -> str | None:
+        # Of a whole answer, or of the event before the last.
+        reason: str | None = message.get("delta", message).get("stop_reason")
+        return reason
+
     def read_usage(self, counts: Mapping[str, Any]) -> Usage:
         read = read_count(counts, "cache_read_input_tokens")
         written = read_count(counts, "cache_creation_input_tokens")

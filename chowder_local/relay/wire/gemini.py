@@ -90,6 +90,10 @@ class Gemini(WireFormat):
                 # Each call is complete, so the key is unique.
                 yield CallPiece(object(), call.get("id") or "", call["name"], arguments)
 
+    def _read_finish_reason(self, message: Mapping[str, Any]) -> str | None:
+        reason: str | None = message["candidates"][0].get("finishReason")
+        return reason
+
     def read_usage(self, counts: Mapping[str, Any]) -> Usage:
         prompt_tokens = read_count(counts, "promptTokenCount", is_needed=True)
         # Thinking is counted separately and billed as output.

@@ -100,6 +100,16 @@ class OpenAI(WireFormat):
             return _read_completion(message)
         return _read_response(message)
 
+    def _read_finish_reason(self, message: Mapping[str, Any]) -> str | None:
+        # Chat Completions, then the Responses API: an event, or a whole answer.
+        if "choices" in message:
+            reasons = (each.get("finish_reason") for each in message["choices"])
+            return next(filter(None, reasons), None)
+        response = message.get("response", message)
+        if response.get("status") == "incomplete":
+            return (response.get("incomplete_details") or {}).get("reason") or "incomplete"
+        return "completed" if response.get("status") == "completed" else None
+
     def read_usage(self, counts: Mapping[str, Any]) -> Usage:
         # The Responses API, then Chat Completions and embeddings.
         name = "input_tokens" if "input_tokens" in counts else "prompt_tokens"

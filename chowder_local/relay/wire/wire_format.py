@@ -88,6 +88,14 @@ HELD = b": held at a breakpoint\n\n"
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """The exceptions of reading JSON of an unexpected shape."""
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]+)"')
+_FINISH_REASONS = {
+    "completed": "stop", "end_turn": "stop", "stop_sequence": "stop",
+    "tool_calls": "tool_call", "function_call": "tool_call", "tool_use": "tool_call",
+    "max_tokens": "length", "max_output_tokens": "length",
+    "refusal": "content_filter", "safety": "content_filter",
+}  # fmt: skip
+"""Of the providers' own reasons, those that have another name."""
+_REASON_LENGTH = 64
 MAX_TOKENS = 1 << 40
 """A bound for integers in the database; no call has so many tokens."""
 
@@ -111,6 +119,8 @@ class ModelOutput:
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
     error: str | None = None
+    finish_reason: str | None = None
+    """Why the model ended it, in OpenTelemetry's words; None if the answer does not say."""
 
 
 class CallPiece(NamedTuple):
@@ -211,7 +221,7 @@ class WireFormat(ABC):
     def read_output(self, body: bytes) -> ModelOutput:
         """The output of an answer, which may be incomplete."""
         text: list[str] = []
-        error = None
+        error = reason = None
         calls: dict[Any, CallPiece] = {}
         for message in _messages(body):
             try:
@@ -222,14 +232,24 @@ class WireFormat(ABC):
                         text.append(piece)
                     else:
                         calls[piece.key] = _join(calls.get(piece.key), piece)
+                reason = self._read_finish_reason(message) or reason
             except MALFORMED:
                 # A malformed event is skipped; the others still count.
                 continue
-        return ModelOutput("".join(text), tuple(map(tool_call, calls.values())), error)
+        if reason is not None:
+            reason = str(reason).lower()[:_REASON_LENGTH]
+            reason = _FINISH_REASONS.get(reason, reason)
+            # Not all providers have a reason of its own for it.
+            reason = "tool_call" if reason == "stop" and calls else reason
+        return ModelOutput("".join(text), tuple(map(tool_call, calls.values())), error, reason)
 
     @abstractmethod
     def _read_message(self, message: Mapping[str, Any]) -> Iterator[str | CallPiece]:
         """The text and tool calls of an event or of a whole answer; may raise MALFORMED."""
+
+    @abstractmethod
+    def _read_finish_reason(self, message: Mapping[str, Any]) -> str | None:
+        """The provider's reason in the event, or whole answer, that has it; may raise MALFORMED."""
 
     @abstractmethod
     def read_usage(self, counts: Mapping[str, Any]) -> Usage:

@@ -52,6 +52,34 @@ def test_gemini_output_is_read(verb: str) -> None:
     assert [each.name for each in said.calls] == ["exec", "read"]
 
 
+ENDS = [
+    (Reply(TEXT), "stop"),
+    (Reply(TEXT, CALLS), "tool_call"),
+    (Reply(TEXT, is_cut=True), "length"),
+]
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+@pytest.mark.parametrize(("reply", "reason"), ENDS)
+def test_why_an_answer_ends_is_read_in_one_word_for_all_providers(
+    reply: Reply, reason: str, is_streamed: bool
+) -> None:
+    verb = "streamGenerateContent" if is_streamed else "generateContent"
+    gemini = (ModelProvider.GEMINI, f"v1beta/models/gemini-2.0-flash:{verb}", GEMINI)
+    for provider, path, request in (*REQUESTS, gemini):
+        wanted = request if request is GEMINI else request | {"stream": is_streamed}
+        body = answered(provider, path, wanted, reply)
+        assert wire_format(provider).read_output(body).finish_reason == reason, path
+
+
+def test_an_answer_without_its_end_does_not_say_why_it_ends() -> None:
+    for provider, path, request in REQUESTS:
+        body = answered(provider, path, request | {"stream": True}, Reply(TEXT))
+        assert wire_format(provider).read_output(body[: len(body) // 2]).finish_reason is None
+    failed = b'{"object": "response", "status": "failed", "output": []}'
+    assert wire_format(ModelProvider.OPENAI).read_output(failed).finish_reason is None
+
+
 @pytest.mark.parametrize("provider", ModelProvider)
 def test_an_error_keeps_its_message(provider: ModelProvider) -> None:
     body = as_bytes(wire_format(provider).refuse(429, "Slow down.").steps)
