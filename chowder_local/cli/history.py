@@ -296,10 +296,7 @@ def trace(
     """
     agent = find_instance(client, instance)
     turns = client.traces(agent["id"], limit if is_list else 1000)
-    # Failed turns are first, then the latest.
-    failed = [each for each in turns if each["status"] == FAILED]
     if is_list:
-        turns = [*failed, *(each for each in turns if each["status"] != FAILED)]
         show_list(turns, TURN_COLUMNS, output=output, wide={"SESSION KEY": "session_key"})
         return
     found = [
@@ -313,6 +310,7 @@ def trace(
             f"{agent['name']} has {what} in memory. See: trace {instance} --list"
         )
     if response is None:
+        failed = [each for each in turns if each["status"] == FAILED]
         for each in failed[:MAX_FAILED]:
             if each is not found[0]:
                 why = f": {each['error']}" if each["error"] else ""

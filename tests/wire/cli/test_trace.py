@@ -81,10 +81,12 @@ def test_a_failed_turn_is_shown_by_its_id_and_if_it_is_the_latest(
         assert second == "failed after 1.25 s: Gateway unavailable – gone"
 
 
-def test_turns_are_listed_those_that_failed_first(serve: Serve, capsys: Output) -> None:
+def test_turns_are_listed_latest_first_whether_they_failed_or_not(
+    serve: Serve, capsys: Output
+) -> None:
     env, _ = serve({INSTANCES: [FISH], f"{TRACES}?limit=20": [TURN, FAILED]})
     assert run(["trace", "fish", "--list"], env) == 0
-    _, failed, answered = [line.split() for line in capsys.readouterr().out.splitlines()]
+    _, answered, failed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert failed[0] == "request-2"
     assert failed[3:6] == ["message", "desk", "failed"]
     assert answered[0] == "resp_1"
