@@ -10,7 +10,7 @@ import click
 from chowder_local.cli.commands import Row, choose_instance, find_key, noun, short_id
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.options import Usd, complete_instance, confirm, yes_option
-from chowder_local.cli.output import at, format_time, note
+from chowder_local.cli.output import ask, at, format_time, note
 from chowder_local.core.domain import BudgetPeriod, ModelProvider, Permission, Tier
 
 if TYPE_CHECKING:
@@ -79,21 +79,21 @@ def _use(view: dict[str, Any]) -> str:
     return f"{view['instance_count']} of {'any number of' if limit is None else limit} instances"
 
 
-def _describe(view: dict[str, Any]) -> str:
+def _describe(view: dict[str, Any]) -> list[str]:
     # The answer to a change does not say which providers are offline.
     offline = view.get("offline_providers", ())
     keys = [f"{each} (offline)" if each in offline else each for each in view["model_providers"]]
-    return (
-        f"Name         {view['name']}\n"
-        f"Id           {view['id']}\n"
-        f"Model keys   {', '.join(keys) or 'none'}\n"
-        f"Tier         {view['subscription_tier']}: {_use(view)}"
-    )
+    return [
+        f"Name         {view['name']}",
+        f"Id           {view['id']}",
+        f"Model keys   {', '.join(keys) or 'none'}",
+        f"Tier         {view['subscription_tier']}: {_use(view)}",
+    ]
 
 
 def _read_key(provider: str) -> str:
     if sys.stdin.isatty():
-        return str(click.prompt(f"Key of {provider}", hide_input=True, err=True)).strip()
+        return ask(f"Key of {provider}", hide_input=True).strip()
     key = sys.stdin.readline().strip()
     if not key:
         # An empty key would remove the key that is set.
@@ -142,7 +142,7 @@ organization = noun("organization",
 # fmt: on
 
 
-def _describe_budget(budget: dict[str, Any]) -> str:
+def _describe_budget(budget: dict[str, Any]) -> list[str]:
     spent, reserved = budget["spent"], budget["reserved"]
     rows = [
         ("USD", budget["usd"], f"{spent['usd']:.4f}", f"{reserved['usd']:.4f}"),
@@ -156,7 +156,7 @@ def _describe_budget(budget: dict[str, Any]) -> str:
         for name, limit, taken, held in rows
     ]
     until = "" if budget["until"] is None else f", until {format_time(budget['until'])}"
-    return "\n".join([*lines, f"Since        {format_time(budget['since'])}{until} (UTC)"])
+    return [*lines, f"Since        {format_time(budget['since'])}{until} (UTC)"]
 
 
 of_agent = click.option(

@@ -24,15 +24,18 @@ from chowder_local.cli.options import (
 )
 from chowder_local.cli.output import (
     Output,
+    ask,
     at,
     count_of,
     format_time,
     note,
     say,
+    say_bytes,
+    say_text,
+    show_json,
     show_list,
     show_result,
     waiting,
-    without_controls,
 )
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.wording import MOMENT_S, size_of
@@ -68,10 +71,10 @@ files = noun("files", """List, read, download and upload an agent's files.
 @click.argument("path")
 @pass_client
 def cat(client: Client, instance: str, path: str) -> None:
-    """Print a file, byte for byte."""
+    """Print a file, byte for byte; a terminal is shown control characters instead."""
     instance_id = find_instance(client, instance)["id"]
     with closing(client.download(instance_id, path)) as chunks:
-        sys.stdout.buffer.writelines(chunks)
+        say_bytes(chunks)
 
 
 @files.command("get")
@@ -180,7 +183,8 @@ channels = noun("channels",
     "approve": Row("approve_pairing", "instance channel code",
         "Approve at once who waits with this pairing CODE.", done="{code} is approved."),
     "pair": Row("pair_channel", "instance channel code",
-        "Approve the unknown sender who got this pairing CODE from the agent.", line="{output}"),
+        "Approve the unknown sender who got this pairing CODE from the agent.",
+        line=lambda paired: paired["output"].split("\n")),
     "disconnect": Row("disconnect_channel", "instance channel",
         "Disconnect a channel; OpenClaw keeps its credentials.", done="{channel} is disconnected."),
 })
@@ -226,7 +230,7 @@ def connect(
         ensure_writable(path, yes=yes)
         path.write_bytes(b64decode(image))
         note(f"Scan the QR code in {path}.")
-    show_result(connection, without_controls(connection["message"]), output=output)
+    show_result(connection, *connection["message"].split("\n"), output=output)
 
 
 @channels.command("say")
@@ -261,8 +265,10 @@ def say_in(
         agent["id"], channel, person, text, group, thread, picture,
         approve=approve, wait_s=ANSWER_WAIT_S if wait else 0.0,
     )  # fmt: skip
-    texts = "\n".join(without_controls(each["text"] or "") for each in result["answers"])
-    show_result(result, texts, output=output)
+    if output is Output.JSON:
+        show_json(result)
+    else:
+        say_text("\n".join(each["text"] or "" for each in result["answers"]))
     if wait and not result["answers"]:
         note(f"{agent['name']} has not answered within {ANSWER_WAIT_S:g} s.")
 
@@ -295,7 +301,7 @@ def inbox(client: Client, output: Output, instance: str, channel: str | None, fo
         for each in new:
             place = "" if channel else f"{each['channel']}  "
             line = f"{format_time(each['at'])}  {place}{_who(each)}: {_what(each)}"
-            show_result(each, without_controls(line), output=output)
+            show_result(each, line, output=output)
 
 
 def _who(message: dict[str, Any]) -> str:
@@ -317,16 +323,14 @@ MESSAGE_COLUMNS: Mapping[str, Column] = MappingProxyType(
 def _ask(required: dict[str, str]) -> dict[str, str]:
     """What a person types for each field, without those that are left empty."""
     answers = {
-        name: click.prompt(
-            f"{name} ({what})", default="", show_default=False, hide_input=True, err=True
-        )
+        name: ask(f"{name} ({what})", default="", show_default=False, hide_input=True)
         for name, what in required.items()
     }
     return {name: answer for name, answer in answers.items() if answer}
 
 
-def _describe_skill(skill: dict[str, Any]) -> str:
-    return "\n".join(f"{member.capitalize():<12}{skill[member]}" for member in SKILL_MEMBERS)
+def _describe_skill(skill: dict[str, Any]) -> list[str]:
+    return [f"{member.capitalize():<12}{skill[member]}" for member in SKILL_MEMBERS]
 
 
 def _says_what_it_needs(installed: dict[str, Any]) -> str:
@@ -384,7 +388,7 @@ def add_skill(client: Client, output: Output, instance: str, folder: Path) -> No
             f"The files are in {path}, but OpenClaw does not list the skill. Begin SKILL.md with "
             "--- and the lines 'name: …', 'description: …' and ---."
         )
-    show_result(view, _describe_skill(view), output=output)
+    show_result(view, *_describe_skill(view), output=output)
 
 
 @skills.command("set")

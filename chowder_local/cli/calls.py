@@ -27,15 +27,17 @@ from chowder_local.cli.options import (
 )
 from chowder_local.cli.output import (
     Output,
+    agrees,
     count_of,
     note,
-    say,
+    say_text,
     show_json,
     show_list,
     waiting,
 )
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.secrets import REDACTED, redact, secret_values
+from chowder_local.core.visible_text import visible_text
 from chowder_local.core.wording import MOMENT_S, size_of
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.relay.recordings import RecordedCall
@@ -105,10 +107,10 @@ def _show_call(call: dict[str, Any], *, output: Output) -> None:
     if output is Output.JSON:
         show_json(call)
         return
-    say(json.dumps(call["request"], indent=2, ensure_ascii=False))
+    show_json(call["request"])
     for chunk in call["chunks"]:
         note(f"# {chunk['after_s']:.3f} s")
-        say(chunk["text"].rstrip("\n"))
+        say_text(chunk["text"].rstrip("\n"))
 
 
 @calls.command("export")
@@ -255,7 +257,7 @@ class Replay:
         request = self.client.model_call(call_id)["request"]
         text, changed = json.dumps(request, indent=2, ensure_ascii=False), None
         while changed is None:
-            edited = click.edit(text, extension=".json")
+            edited = click.edit(visible_text(text), extension=".json")
             if edited is None:
                 note("The request is not changed.")
                 break
@@ -263,7 +265,7 @@ class Replay:
             try:
                 changed = json.loads(text)
             except ValueError as invalid:
-                click.confirm(f"That is no JSON: {invalid}. Edit it again?", abort=True, err=True)
+                agrees(f"That is no JSON: {invalid}. Edit it again?", abort=True)
         self.client.resume_call(call_id, changed)
 
 

@@ -12,7 +12,7 @@ import click
 from chowder_local.cli.commands import find_instance, instance_argument, wait_until_running
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.options import WAIT_TIMEOUT_S, Command
-from chowder_local.cli.output import note, waiting
+from chowder_local.cli.output import ask, note, note_text, say_pieces, waiting
 from chowder_local.core.domain import InstanceStatus, ModelProvider
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import ApiRefused
@@ -51,10 +51,8 @@ def chat(
 
     def send(text: str) -> None:
         with closing(client.stream_text(agent["id"], text, model_id, session)) as pieces:
-            for piece in _with_sign_of_life(pieces, next(states, f"{agent['name']} is answering")):
-                click.echo(piece, nl=False)
-                sys.stdout.flush()
-        click.echo()
+            state = next(states, f"{agent['name']} is answering")
+            say_pieces(_with_sign_of_life(pieces, state))
 
     if message:
         send(" ".join(message))
@@ -91,7 +89,7 @@ def _converse(send: Callable[[str], None], greeting: str) -> None:
     note(greeting)
     while True:
         try:
-            text = click.prompt("you", prompt_suffix="> ", err=True)
+            text = ask("you", prompt_suffix="> ")
         except click.Abort:
             # Ctrl-D and Ctrl-C at the prompt both end the conversation.
             note("")
@@ -100,6 +98,6 @@ def _converse(send: Callable[[str], None], greeting: str) -> None:
             send(text)
         except KeyboardInterrupt:
             # The agent's turn ended with the stream; the conversation goes on.
-            note("\n(interrupted)")
+            note("", "(interrupted)")
         except ChowderError as failure:
-            note(f"Error: {failure}")
+            note_text(f"Error: {failure}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import click
 
@@ -31,11 +31,11 @@ from chowder_local.cli.output import (
     show_list,
     show_result,
     waiting,
-    without_controls,
 )
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed, BootTimedOut
+from chowder_local.core.visible_text import visible_line
 from chowder_local.core.wording import MOMENT_S
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     Decorator = Callable[[Any], Any]
     Text = str | Callable[[dict[str, Any]], str]
+    Lines = str | Callable[[dict[str, Any]], str | Sequence[str]]
 
 
 SHORT_ID_LENGTH = 8
@@ -58,7 +59,7 @@ class Row:
 
     `takes` names the arguments in the method's order, some with `=` and a default; `options` are
     further ones, which are passed by name. What `FINDERS` has is found, and its id is passed. An
-    answer is printed as a table of `columns`, as a `line`, as the id of a new instance
+    answer is printed as a table of `columns`, as a `line` or several, as the id of a new instance
     (`is_created`), or else as JSON; a call without an answer prints `done`. Before the call, it
     `asks`. The texts are formats, or functions, of the arguments and the answer's members.
     """
@@ -71,7 +72,7 @@ class Row:
     wide: Mapping[str, Column] = field(default_factory=dict)
     if_empty: Text | None = None
     items: Callable[[Any], Sequence[Any]] = list
-    line: Text | None = None
+    line: Lines | None = None
     is_created: bool = False
     note: Text = ""
     done: Text | None = None
@@ -142,8 +143,9 @@ def _show(
     elif row.is_created:
         show_created(client, answer, output=output, wait=wait)
     elif row.line is not None:
-        line = without_controls(_text(row.line, {**given, **answer}))
-        show_result(answer, line, output=output)
+        shown = _text(row.line, {**given, **answer})
+        lines = [shown] if isinstance(shown, str) else shown
+        show_result(answer, *lines, output=output)
         remark = _text(row.note, {**given, **answer})
         if remark and output is not Output.JSON:
             note(remark)
@@ -151,7 +153,11 @@ def _show(
         show_json(answer)
 
 
-def _text(text: Text, members: dict[str, Any]) -> str:
+@overload
+def _text(text: Text, members: dict[str, Any]) -> str: ...
+@overload
+def _text(text: Lines, members: dict[str, Any]) -> str | Sequence[str]: ...
+def _text(text: Lines, members: dict[str, Any]) -> str | Sequence[str]:
     return text.format(**members) if isinstance(text, str) else text(members)
 
 
@@ -240,7 +246,7 @@ def _choose(
         if len(matches) == 1:
             return matches[0]
         if matches:
-            several = "; ".join(map(describe, matches))
+            several = visible_line("; ".join(map(describe, matches)))
             raise click.ClickException(
                 f"{reference!r} matches several: {several}. Give more of the id."
             )
@@ -275,7 +281,7 @@ def wait_until_running(client: Client, agent: dict[str, Any], timeout: float) ->
     Raises BootFailed if it fails or is stopped, and BootTimedOut if it is late; the message says
     what to do next.
     """
-    name, instance_id = agent["name"], agent["id"]
+    name, instance_id = visible_line(agent["name"]), agent["id"]
 
     def describe(status: str) -> str:
         boots = " (without a warm sandbox, OpenClaw boots now)"
@@ -289,7 +295,8 @@ def wait_until_running(client: Client, agent: dict[str, Any], timeout: float) ->
     except KeyboardInterrupt:
         note(
             f"{name} continues to boot. Wait for it with: chowder-local instances wait "
-            f"{instance_id}\nRemove it with: chowder-local instances rm {instance_id}"
+            f"{instance_id}",
+            f"Remove it with: chowder-local instances rm {instance_id}",
         )
         raise
     except BootTimedOut as late:

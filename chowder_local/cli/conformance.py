@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from chowder_local.cli.options import Command, yes_option
-from chowder_local.cli.output import count_of, note, say
+from chowder_local.cli.output import agrees, ask, count_of, note, say_text
 from chowder_local.conformance.run import Run, require_pytest, run
 from chowder_local.conformance.service import BASE_URL, KEY, OPTIONAL, Service, Target
 from chowder_local.core.addresses import is_loopback
@@ -82,7 +82,7 @@ def conformance(
     if not read_only:
         if _has_failed(result):
             note("The whole suite does not run, because the part that only reads has failed.")
-        elif yes or click.confirm(f"{QUESTION} {service.base_url}?", err=True):
+        elif yes or agrees(f"{QUESTION} {service.base_url}?"):
             result = run(service, context.env, without=without)
     _report(result, service, reports)
     return FAILURE if _has_failed(result) else 0
@@ -93,7 +93,7 @@ def _service(context: Context, url: str | None, key_env: str, target: str | None
     host = urlsplit(base_url).hostname
     if not base_url.startswith(("http://", "https://")) or host is None:
         raise SettingsInvalid("Name the service's base URL, such as https://api.example/v1.")
-    key = context.env.get(key_env) or click.prompt(f"Key for {base_url}", hide_input=True, err=True)
+    key = context.env.get(key_env) or ask(f"Key for {base_url}", hide_input=True)
     side = Target.LOCAL if is_loopback(host) else Target.HOSTED
     return Service(base_url, key, Target(target or side))
 
@@ -112,6 +112,6 @@ def _report(result: Run, service: Service, files: Sequence[Path]) -> None:
         file.write_text(json.dumps(content, indent=2) + "\n" if is_json else text, encoding="utf-8")
         note(f"The report is in {file}.")
     if not files:
-        say(text)
+        say_text(text)
     drifts = count_of(len(result.findings), "drift")
     note(f"{drifts}, of which {len(result.unexplained)} are in no entry of the differences.")

@@ -64,7 +64,7 @@ def doctor(context: Context, output: Output, bundle: Path | None) -> int:
         return int(worst_is_fail)
     for finding in findings:
         word, colour = MARKS[finding.level]
-        say(f"{click.style(f'{word:<5}', fg=colour)} {finding.subject}: {finding.words}")
+        say(f"{finding.subject}: {finding.words}", label=f"{word:<5}", colour=colour)
         if finding.cure is not None:
             say(f"      → {finding.cure}")
     return int(worst_is_fail)

@@ -16,7 +16,7 @@ import click
 
 from chowder_local.cli.context import BASE_URL, KEY
 from chowder_local.cli.options import Command, Usd
-from chowder_local.cli.output import note, waiting
+from chowder_local.cli.output import note, note_text, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.cli.server_process import healthy_server
 from chowder_local.core.addresses import free_port
@@ -157,7 +157,7 @@ def _own_server(context: Context, signals: Signals, *, offline: bool) -> Iterato
             signals.ignore()
             done = _run(own, ["reset", "--yes"], stderr=subprocess.PIPE)
             if done.returncode:
-                note(done.stderr.decode(errors="replace").strip())
+                note_text(done.stderr.decode(errors="replace").strip())
                 raise click.exceptions.Exit(FAILURE)
 
 

@@ -35,15 +35,17 @@ from chowder_local.cli.output import (
     count_of,
     format_time,
     note,
+    note_text,
     say,
+    say_text,
     show_json,
     show_list,
     show_result,
     show_table,
     waiting,
-    without_controls,
 )
 from chowder_local.core.errors import ChowderError
+from chowder_local.core.visible_text import visible_line
 from chowder_local.core.wording import MOMENT_S, parse_duration
 from chowder_local.openclaw.session_keys import MAIN_KEY
 
@@ -102,13 +104,13 @@ sessions = noun("sessions", """List, read and change the sessions of an agent.
 })
 
 
-def _activity_lines(activity: dict[str, Any]) -> str:
+def _activity_lines(activity: dict[str, Any]) -> list[str]:
     since = f" since {format_time(activity['since'], 19)}" if activity["since"] else ""
     lines = [f"{activity['status']}{since}", *_tree(activity, "")]
     lines += [f"OpenClaw: {each}" for each in activity["other"]]
     if activity["problem"]:
         lines.append(f"Tasks are unknown: {activity['problem']}")
-    return "\n".join(lines)
+    return lines
 
 
 def _tree(node: Mapping[str, Any], margin: str) -> Generator[str]:
@@ -167,8 +169,9 @@ def _wait(client: Client, output: Output, instance: str, timeout: float) -> None
             if found["status"] == "idle" or not left_s:
                 break
     if found["status"] != "idle":
+        doing = "\n".join(map(visible_line, _activity_lines(found)))
         raise click.ClickException(
-            f"{agent['name']} is not idle after {timeout:g} s:\n{_activity_lines(found)}"
+            f"{visible_line(agent['name'])} is not idle after {timeout:g} s:\n{doing}"
         )
     show_result(found, "It is idle.", output=output)
 
@@ -210,9 +213,9 @@ def show_session(
     if not transcript["turns"]:
         note("The session has no messages.")
     for turn in transcript["turns"]:
-        say(without_controls(_heading(turn)))
+        say(_heading(turn))
         if turn["text"]:
-            say(indent(without_controls(turn["text"]), "  "))
+            say_text(indent(turn["text"], "  "))
 
 
 @click.command(cls=Command)
@@ -307,7 +310,7 @@ def trace(
     if not found:
         what = f"no turn {response}" if response else "no turn"
         raise click.ClickException(
-            f"{agent['name']} has {what} in memory. See: trace {instance} --list"
+            f"{visible_line(agent['name'])} has {what} in memory. See: trace {instance} --list"
         )
     if response is None:
         failed = [each for each in turns if each["status"] == FAILED]
@@ -391,7 +394,7 @@ def _event_line(event: dict[str, Any], output: Output) -> str:
     if output is Output.TABLE:
         at, whose = at[11:23], whose[:SHORT_ID_LENGTH]
     known = (f"{name}={value}" for name, value in members.items() if value is not None)
-    return without_controls(f"{at}  {whose}  {kind}  {' '.join(known)}").rstrip()
+    return f"{at}  {whose}  {kind}  {' '.join(known)}".rstrip()
 
 
 class Since(TimeType):
@@ -458,11 +461,11 @@ def logs(
 def _show_log(read: Callable[[str], Generator[str]], instance_id: str, prefix: str = "") -> None:
     with closing(read(instance_id)) as lines:
         for line in lines:
-            say(prefix + line)
+            say_text(visible_line(prefix) + line)
 
 
 def _show_one_of_all(read: Callable[[str], Generator[str]], agent: dict[str, Any]) -> None:
     try:
         _show_log(read, agent["id"], f"{agent['name']} | ")
     except ChowderError as failure:
-        note(f"{agent['name']}: {failure}")
+        note_text(f"{visible_line(agent['name'])}: {failure}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -42,7 +41,9 @@ from chowder_local.cli.output import (
     Output,
     at,
     note,
+    note_text,
     say,
+    say_bytes,
     show_json,
     show_list,
     show_result,
@@ -52,6 +53,7 @@ from chowder_local.cli.snapshots import upgrade
 from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed
+from chowder_local.core.visible_text import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,9 +70,9 @@ def _status(instance: dict[str, Any]) -> str:
     return "running (hibernated)" if is_hibernated else str(instance["status"])
 
 
-def _describe_gateway(view: dict[str, Any]) -> str:
+def _describe_gateway(view: dict[str, Any]) -> list[str]:
     url = view["gateway_url"] or "none while it is not running"
-    return f"URL    {url}\nToken  {view['token']}"
+    return [f"URL    {url}", f"Token  {view['token']}"]
 
 
 def _hibernation(client: Client, instance_id: str, choice: str | None) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def ls(client: Client, output: Output) -> None:
     )
     for each in rows:
         if each.get("error_message") and output is not Output.JSON:
-            note(f"{each['name']}: {each['error_message']}")
+            note_text(f"{visible_line(each['name'])}: {each['error_message']}")
 
 
 @instances.command("create")
@@ -268,7 +270,7 @@ def configure(
         agent = client.configure(agent["id"], overrides or None, name)
     view = agent["openclaw_config"]
     lines = [f"{path}={json.dumps(value)}" for path, value in sorted((view or {}).items())]
-    show_result(view, "\n".join(lines) or "There are no overrides.", output=output)
+    show_result(view, *(lines or ["There are no overrides."]), output=output)
 
 
 @instances.command("egress")
@@ -325,7 +327,7 @@ def export(
         _export(client, agent, path)
         return
     with closing(client.export(agent["id"])) as chunks:
-        sys.stdout.buffer.writelines(chunks)
+        say_bytes(chunks)
 
 
 def _export_all(client: Client, folder: Path, *, yes: bool) -> None:
@@ -418,11 +420,11 @@ def _each_failure_reported() -> Iterator[Callable[[str], AbstractContextManager[
             yield
         except ApiRefused as refused:
             failed.append(name)
-            note(f"{name}: {refused}")
+            note_text(f"{visible_line(name)}: {refused}")
         except BootFailed as late:
             failed.append(name)
             # The message has the instance's name.
-            note(str(late))
+            note_text(str(late))
 
     yield attempt
     if failed:

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
 from chowder_local.cli.options import Command
-from chowder_local.cli.output import say
+from chowder_local.cli.output import say, say_text
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.wording import PROGRAM
 
@@ -36,7 +36,7 @@ def completion(context: click.Context, shell: str) -> None:
 
     For bash, add this to ~/.bashrc: eval "$(chowder-local completion bash)"
     """
-    say(SHELLS[shell](context.find_root().command, {}, PROGRAM, VARIABLE).source())
+    say_text(SHELLS[shell](context.find_root().command, {}, PROGRAM, VARIABLE).source())
 
 
 @click.command(cls=Command)

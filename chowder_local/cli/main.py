@@ -12,7 +12,7 @@ import click
 from chowder_local import __version__
 from chowder_local.cli.context import Context
 from chowder_local.cli.options import data_dir_option, write_examples
-from chowder_local.cli.output import without_controls
+from chowder_local.cli.output import discard, flush, note, note_text, note_usage
 from chowder_local.core.errors import FAILURE, ChowderError
 from chowder_local.core.wording import PROGRAM
 
@@ -85,7 +85,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if (name := FORMER_NAMES.get(cmd_name)) is not None:
-            click.echo(f"Warning: '{cmd_name}' is '{name}' now, and goes with 0.3.", err=True)
+            note(f"Warning: '{cmd_name}' is '{name}' now, and goes with 0.3.")
             cmd_name = name
         if cmd_name not in COMMANDS:
             return None
@@ -122,16 +122,15 @@ def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         code = chowder_local.main(
             list(arguments), prog_name=PROGRAM, obj=Context(env), color=color, standalone_mode=False
         )
-        sys.stdout.flush()
+        flush()
     except ChowderError as failure:
-        # Some messages are another server's.
-        click.echo(f"Error: {without_controls(str(failure))}", err=True)
+        note_text(f"Error: {failure}")
         return failure.exit_code
     except click.ClickException as refusal:
-        refusal.show()
+        note_usage(refusal)
         return refusal.exit_code
     except click.Abort as abort:
-        click.echo("Aborted.", err=True)
+        note("Aborted.")
         # click raises Abort for Ctrl-C and for a "no" to a question.
         return INTERRUPTED if isinstance(abort.__cause__, KeyboardInterrupt) else FAILURE
     except SystemExit as ended:
@@ -139,10 +138,10 @@ def run(arguments: Sequence[str], env: Mapping[str, str]) -> int:
         return BROKEN_PIPE if ended.code else 0
     except BrokenPipeError:
         # The pipe was closed before the last flush, which Python repeats at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard()
         return BROKEN_PIPE
     except OSError as failure:
-        click.echo(f"Error: {failure}", err=True)
+        note_text(f"Error: {failure}")
         return FAILURE
     return code if isinstance(code, int) else 0
 

@@ -11,7 +11,7 @@ import click
 from chowder_local.cli.commands import Row, find_instance, noun
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.options import WAIT_TIMEOUT_S, Command, complete_instance, output_option
-from chowder_local.cli.output import Output, format_time, note, say, without_controls
+from chowder_local.cli.output import Output, format_time, note, say, say_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -61,7 +61,7 @@ def messages(
         return client.messages(agent["id"], after=after, wait_s=wait_s, session=session)
 
     for each in _listed(page, "messages", follow=follow, is_waiting=is_waiting, timeout_s=timeout):
-        _show(each, _message_line(each), output)
+        _show(each, _message_line(each), each["text"], output)
 
 
 @click.command("ls", cls=Command)
@@ -81,7 +81,7 @@ def _list_inbox(
         return client.inbox(agent["id"], after=after, wait_s=wait_s)
 
     for each in _listed(page, "webhooks", follow=follow, is_waiting=is_waiting, timeout_s=timeout):
-        _show(each, _webhook_line(each), output)
+        _show(each, _webhook_line(each), each["body"], output)
 
 
 inbox = noun(
@@ -149,17 +149,21 @@ def _listed(
                 return
 
 
-def _show(entry: Mapping[str, Any], line: str, output: Output) -> None:
-    say(json.dumps(entry, ensure_ascii=False) if output is Output.JSON else without_controls(line))
+def _show(entry: Mapping[str, Any], line: str, text: str, output: Output) -> None:
+    if output is Output.JSON:
+        say(json.dumps(entry, ensure_ascii=False))
+    else:
+        say(line)
+        say_text(text)
 
 
 def _message_line(message: Mapping[str, Any]) -> str:
     whose = message["job"] or message["kind"]
     where = f" in {message['session']}" if message["session"] else ""
-    return f"{format_time(message['at'], 19)}  {whose}{where}\n{message['text']}"
+    return f"{format_time(message['at'], 19)}  {whose}{where}"
 
 
 def _webhook_line(webhook: Mapping[str, Any]) -> str:
     query = f"?{webhook['query']}" if webhook["query"] else ""
     line = f"{webhook['method']} {webhook['path'] or '/'}{query}"
-    return f"{format_time(webhook['at'], 19)}  {line}\n{webhook['body']}"
+    return f"{format_time(webhook['at'], 19)}  {line}"

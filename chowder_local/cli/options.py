@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from chowder_local.cli.output import Output
+from chowder_local.cli.output import Output, agrees
 from chowder_local.core.domain import MAX_BUDGET_USD, is_release
 from chowder_local.core.errors import ChowderError
+from chowder_local.core.visible_text import visible_line
 from chowder_local.core.wording import PROGRAM
 
 if TYPE_CHECKING:
@@ -79,7 +80,12 @@ def complete_instance(
             names = sorted(str(each["name"]) for each in client.instances())
     except ChowderError:
         return []
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    # What a terminal would obey is not put into the line that the user types.
+    return [
+        CompletionItem(name)
+        for name in names
+        if name.startswith(incomplete) and name == visible_line(name)
+    ]
 
 
 def output_option(command: Callable[..., Result]) -> Callable[..., Result]:
@@ -181,7 +187,7 @@ def write_examples(context: click.Context, formatter: click.HelpFormatter) -> No
 def confirm(question: str, *, yes: bool) -> None:
     """Asks the question, unless `yes`. Raises click.Abort if the answer is no."""
     if not yes:
-        click.confirm(question, abort=True, err=True)
+        agrees(question, abort=True)
 
 
 def ensure_writable(path: Path, *, yes: bool) -> None:

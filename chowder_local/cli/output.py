@@ -1,23 +1,31 @@
-"""How the command line prints and ends: lines, tables, JSON, progress, and exit codes."""
+"""How the command line prints and asks: lines, texts, tables, JSON and progress.
+
+All that it writes goes through here, because a terminal obeys what it is sent, and texts are
+agents' and other servers': see `chowder_local.core.visible_text`.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
+from codecs import getincrementaldecoder
 from contextlib import contextmanager
 from enum import StrEnum, auto
+from io import StringIO
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from chowder_local.core.visible_text import visible_line, visible_pieces, visible_text
 from chowder_local.core.wording import count_of as count_of
 from chowder_local.core.wording import progress_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
@@ -25,9 +33,6 @@ if TYPE_CHECKING:
 
 USAGE = 2
 
-
-CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-CONTROLS_BUT_BREAKS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 GAP = "  "
 HAS_LETTER = re.compile(r"[^\W\d_]").search
 
@@ -41,26 +46,84 @@ class Output(StrEnum):
     JSON = auto()
 
 
-def say(line: str = "") -> None:
-    """Prints a line of the result to standard output."""
-    click.echo(line)
+def say(*lines: str, label: str = "", colour: str | None = None) -> None:
+    """Prints lines of the result to standard output, each as one line, after a coloured label."""
+    begin = f"{click.style(label, fg=colour)} " if label else ""
+    for line in lines or ("",):
+        click.echo(begin + visible_line(line))
 
 
-def note(line: str) -> None:
-    """Prints a remark to standard error, where scripts do not read it."""
-    click.echo(line, err=True)
+def say_text(text: str) -> None:
+    """Prints a text, which may have several lines, to standard output."""
+    click.echo(visible_text(text))
+
+
+def say_pieces(pieces: Iterable[str]) -> None:
+    """Prints a text as it comes."""
+    for piece in visible_pieces(pieces):
+        click.echo(piece, nl=False)
+        sys.stdout.flush()
+    click.echo()
+
+
+def say_bytes(chunks: Iterable[bytes]) -> None:
+    """Prints a file: byte for byte, or as a text on a terminal."""
+    if not sys.stdout.isatty():
+        sys.stdout.buffer.writelines(chunks)
+        return
+    decoder = getincrementaldecoder("utf-8")("replace")
+    for piece in visible_pieces(map(decoder.decode, chunks)):
+        click.echo(piece, nl=False)
+
+
+def note(*lines: str) -> None:
+    """Prints remarks to standard error, where scripts do not read them, each as one line."""
+    for line in lines:
+        click.echo(visible_line(line), err=True)
+
+
+def note_text(text: str) -> None:
+    """Prints a remark that may have several lines to standard error."""
+    click.echo(visible_text(text), err=True)
+
+
+def note_usage(refusal: click.ClickException) -> None:
+    """Prints what click refuses to standard error."""
+    shown = StringIO()
+    refusal.show(shown)
+    note_text(shown.getvalue().rstrip("\n"))
+
+
+def agrees(question: str, *, abort: bool = False) -> bool:
+    """Asks a person. With `abort`, raises click.Abort if the answer is no."""
+    return click.confirm(visible_line(question), abort=abort, err=True)
+
+
+def ask(question: str, **options: Any) -> str:
+    """What a person types."""
+    return str(click.prompt(visible_line(question), err=True, **options))
+
+
+def flush() -> None:
+    """Writes what is buffered. Raises BrokenPipeError if nobody reads it any more."""
+    sys.stdout.flush()
+
+
+def discard() -> None:
+    """Discards what is still buffered, which Python would write at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_json(value: Any) -> None:
-    say(json.dumps(value, indent=2, ensure_ascii=False))
+    say_text(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def show_result(value: Any, line: str, *, output: Output) -> None:
-    """Prints a value for a script, or else a line for a person."""
+def show_result(value: Any, *lines: str, output: Output) -> None:
+    """Prints a value for a script, or else lines for a person."""
     if output is Output.JSON:
         show_json(value)
     else:
-        say(line)
+        say(*lines)
 
 
 def show_list(
@@ -106,11 +169,6 @@ def at(member: str) -> Callable[[Mapping[str, Any]], str]:
     return lambda item: format_time(item[member])
 
 
-def without_controls(text: str) -> str:
-    """A text without control characters, which a terminal would obey; line breaks stay."""
-    return CONTROLS_BUT_BREAKS.sub("\ufffd", text)
-
-
 def show_table(
     headings: Sequence[str], rows: Sequence[Sequence[str]], *, is_cut: bool = True
 ) -> None:
@@ -121,8 +179,7 @@ def show_table(
     """
     from rich.cells import cell_len, set_cell_size
 
-    # Names may have control characters, which a terminal would obey.
-    table = [[CONTROLS.sub("\ufffd", cell) for cell in row] for row in (headings, *rows)]
+    table = [[visible_line(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
     if is_cut and sys.stdout.isatty():
         columns = enumerate(zip(*table[1:], strict=True))
@@ -136,7 +193,7 @@ def show_table(
             for cell, width in zip(row, widths, strict=True)
         )
         line = GAP.join(map(set_cell_size, cells, widths)).rstrip()
-        say(click.style(line, bold=True) if number == 0 else line)
+        click.echo(click.style(line, bold=True) if number == 0 else line)
 
 
 def _shrink(
@@ -155,7 +212,7 @@ def _shrink(
 
 @contextmanager
 def waiting(first: str, after_s: float = 0.0) -> Iterator[Callable[[str], None]]:
-    """Shows progress on standard error; yields a function to call with each new state.
+    """Shows progress on standard error; yields a function to call with each new state, one line.
 
     On a terminal it is one line with a clock, and states like `[3/9] …` stay. Elsewhere each new
     state is a plain line, but none before `after_s` seconds.
@@ -164,7 +221,10 @@ def waiting(first: str, after_s: float = 0.0) -> Iterator[Callable[[str], None]]
 
     console = Console(stderr=True, highlight=False)
     is_live = console.is_terminal
-    lines = _live_line(console, first) if is_live else progress_lines(note, first, after_s)
+    if is_live:
+        lines = _live_line(console, visible_line(first))
+    else:
+        lines = progress_lines(note, first, after_s)
     with lines as update:
         yield update
 
@@ -184,6 +244,7 @@ def _live_line(console: Console, first: str) -> Iterator[Callable[[str], None]]:
         task = progress.add_task(first, total=None)
 
         def update(state: str) -> None:
+            state = visible_line(state)
             if state.startswith("["):
                 progress.console.print(state, markup=False, no_wrap=True, overflow="ellipsis")
             progress.update(task, description=state)

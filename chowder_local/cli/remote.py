@@ -17,14 +17,11 @@ from chowder_local.cli.output import (
     say,
     show_json,
     waiting,
-    without_controls,
 )
 from chowder_local.cli.seed import SEED_PATH, open_memory, read_file, seed_server
 from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from chowder_local.cli.context import Context
     from chowder_local.client.remote import RemoteClient
     from chowder_local.seeding.desired_state import DesiredInstance, DesiredOrganization
@@ -84,13 +81,13 @@ def pull(
         folder = folder or Path(re.sub(r"[^\w.-]+", "-", name).strip(".-") or "agent")
         with waiting(f"Reading {name}") as update:
             index = _index(open_memory(context, _root(url)))
-            copy = Pull(client, found, name, folder, index, partial(_report, update), taken)
+            copy = Pull(client, found, name, folder, index, update, taken)
             changed = copy.plan()
         if changed:
-            files = without_controls(", ".join(changed[:MAX_SHOWN]))
+            files = ", ".join(changed[:MAX_SHOWN])
             confirm(f"Overwrite what was changed in {folder} ({files})?", yes=yes)
         with waiting(f"Copying {name}") as update:
-            copy.report = partial(_report, update)
+            copy.report = update
             copy.take()
             copy.note_rest()
     seed_file = folder / SEED_FILE
@@ -100,7 +97,7 @@ def pull(
     finally:
         note("Not copied:")
         for each in copy.notes:
-            note(f"- {without_controls(each)}")
+            note(f"- {each}")
 
 
 @click.command(cls=Command)
@@ -146,7 +143,7 @@ def push(
             note(f"Not pushed: {each}. The published API has no call for it, or it is for tests.")
         staying = list(target.only_there(organization))
         for each in staying[:MAX_SHOWN]:
-            note(f"Stays: {without_controls(each)}")
+            note(f"Stays: {each}")
         if staying:
             note(
                 "The API has no call that removes a file. What the seed file does not have stays "
@@ -164,7 +161,7 @@ def push(
             _show(again)
             confirm("Take these steps instead?", yes=yes)
         with waiting(f"Changing {url}") as update:
-            target.report = partial(_report, update)
+            target.report = update
             take(again, target, target.report)
         say(f"Pushed in {count_of(len(again), 'step')}.")
         if organization.keys:
@@ -177,7 +174,7 @@ def _plan(
     from chowder_local.seeding.plan import plan
 
     with waiting(f"Reading {target.public_url}") as update:
-        target.report = partial(_report, update)
+        target.report = update
         state = target.current_state([organization])
     target.index.write()
     steps = plan([organization], state, target.removal, is_exact=target.may_delete)
@@ -188,7 +185,7 @@ def _plan(
 
 def _show(steps: list[SeedStep]) -> None:
     for step in steps:
-        say(without_controls(step.description))
+        say(step.description)
 
 
 def compare_remote(context: Context, desired: str, url: str, instance: str, output: Output) -> bool:
@@ -223,7 +220,7 @@ def compare_remote(context: Context, desired: str, url: str, instance: str, outp
         show_json(lines)
         return not lines
     for line in lines:
-        say(without_controls(line))
+        say(line)
     if not lines:
         note(f"{instance} is as {desired} has it.")
     return not lines
@@ -268,8 +265,3 @@ def _index(memory: Memory) -> FileIndex:
 def _removal(url: str, _: str, instance_id: str) -> str:
     header = f'"Authorization: Bearer ${KEY}"'
     return f"curl -X DELETE {url}/instances/{instance_id} -H {header}"
-
-
-def _report(update: Callable[[str], None], state: str) -> None:
-    # Names of files are the other server's.
-    update(without_controls(state))

@@ -36,6 +36,7 @@ from chowder_local.cli.output import (
     waiting,
 )
 from chowder_local.core.domain import UPGRADE_SNAPSHOT_PREFIX
+from chowder_local.core.visible_text import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,8 +114,8 @@ def create(client: Client, output: Output, instance: str, name: str | None) -> N
     for each in client.snapshots(agent["id"]) if name else ():
         if each["name"] == name:
             raise click.ClickException(
-                f"{agent['name']} has a snapshot {name!r} already ({describe_snapshot(each)}). "
-                "Choose another name, or remove that one first."
+                f"{visible_line(agent['name'])} has a snapshot {name!r} already "
+                f"({describe_snapshot(each)}). Choose another name, or remove that one first."
             )
     with waiting(f"Copying {agent['name']}"):
         snapshot = client.take_snapshot(agent["id"], name)
@@ -169,7 +170,7 @@ def _upgrade(
     with waiting(doing):
         report = client.upgrade(agent["id"], version, dry_run=dry_run)
     if dry_run:
-        show_result(report, "\n".join(_findings(report)), output=output)
+        show_result(report, *_findings(report), output=output)
         return
     note(
         f"{agent['name']} goes from OpenClaw {report['from_version']} to {report['to_version']}. "
@@ -187,7 +188,7 @@ def _roll_back(
         if (each["name"] or "").startswith(UPGRADE_SNAPSHOT_PREFIX)
     ]
     if not taken:
-        raise click.ClickException(f"{agent['name']} has no snapshot of an upgrade.")
+        raise click.ClickException(f"{visible_line(agent['name'])} has no snapshot of an upgrade.")
     source = taken[-1]
     confirm(
         f"Restore {agent['name']} ({agent['id']}) to its state before the upgrade of "

@@ -11,7 +11,7 @@ import click
 from chowder_local.cli.commands import find_instance, find_snapshot
 from chowder_local.cli.exec import Signals
 from chowder_local.cli.options import Command, output_option
-from chowder_local.cli.output import Output, count_of, note, show_list, waiting, without_controls
+from chowder_local.cli.output import Output, count_of, note, show_list, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors import FAILURE
@@ -99,7 +99,7 @@ def _show(reports: Mapping[str, TrialsReport], output: Output) -> None:
     )
     for name, report in reports.items():
         if report.verdict is not Verdict.PASSED:
-            note(without_controls(f"{name}: {report.headline}. {report.certainty}"))
+            note(f"{name}: {report.headline}. {report.certainty}")
             for each in report.first_failures():
                 number, reason = each.number, each.reason
-                note(without_controls(f"  trial {number}, seed {each.seed}: {reason}"))
+                note(f"  trial {number}, seed {each.seed}: {reason}")

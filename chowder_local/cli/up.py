@@ -12,7 +12,7 @@ import click
 
 from chowder_local import __version__
 from chowder_local.cli.options import Command, Usd
-from chowder_local.cli.output import note, say, waiting
+from chowder_local.cli.output import note, note_text, say, waiting
 from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.cli.server_process import (
     ServerFailed,
@@ -176,7 +176,7 @@ def _serve(context: Context, settings: Settings, seeding: Document | None) -> in
 
     def announce() -> None:
         _say_ready(context, settings, context.running())
-        say("\nCtrl-C stops the server; agents stay as they are.")
+        say("", "Ctrl-C stops the server; agents stay as they are.")
         if seeding is not None:
             _seed(context, seeding)
 
@@ -190,7 +190,7 @@ def _seed(context: Context, seeding: Document) -> None:
         seed_server(context.for_data_dir(), seeding)
     except ChowderError as failure:
         # The server keeps running: the user can correct the file and run `seed`.
-        note(f"Error: {failure}")
+        note_text(f"Error: {failure}")
 
 
 def _check_settings(context: Context, settings: Settings, running: RunningServer) -> None:
@@ -222,17 +222,20 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
     _say_lines(context, running, _models(settings, context.env))
     if _spends_without_limit(context, settings, running):
         note(
-            "\nNo budget limits what model calls cost. Set one with: "
-            f"{context.program()} budget set --usd 5 --per day"
+            "",
+            "No budget limits what model calls cost. Set one with: "
+            f"{context.program()} budget set --usd 5 --per day",
         )
     if settings.egress is Egress.OFF:
-        note("\nEgress is off: agents reach only their models, unless they have their own setting.")
+        note(
+            "", "Egress is off: agents reach only their models, unless they have their own setting."
+        )
     if not settings.is_on_loopback:
         from chowder_local.core.settings import exposure_warning
         from chowder_local.engine.self_container import is_in_container
 
         warning = exposure_warning(settings.host, is_in_container=is_in_container())
-        note(f"\nWarning: {warning}")
+        note("", f"Warning: {warning}")
 
 
 def _spends_without_limit(context: Context, settings: Settings, running: RunningServer) -> bool:
@@ -262,8 +265,8 @@ def _say_lines(context: Context, running: RunningServer, models: str | None = No
     if models is not None:
         say(f"  Models    {models}")
     if (other := context.other_server()) is not None:
-        note(f"\nCHOWDER_BASE_URL still names {other}, so other commands use that server.")
-    say("\nPaste this to create an agent and talk to it:\n")
+        note("", f"CHOWDER_BASE_URL still names {other}, so other commands use that server.")
+    say("", "Paste this to create an agent and talk to it:", "")
     say(f'  eval "$({context.program()} env)"')
     say(f"  export INSTANCE=$({context.program()} instances create my-first-agent)")
     say(f'  {context.program()} chat "$INSTANCE" "Hey! Who are you?"')

@@ -19,6 +19,7 @@ from chowder_local.core.domain import InstanceId, ModelProvider
 from chowder_local.core.errors.requests import InputInvalid, ModelCallNotFound
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.core.model_endpoints import MODEL_KEY_VARIABLES
+from chowder_local.core.visible_text import visible_text
 from chowder_local.dashboard.charts import TimelineRow, timeline
 from chowder_local.dashboard.instances import instance_names
 from chowder_local.dashboard.pages import notice, page, parse_form, part, redirect, with_query
@@ -304,7 +305,7 @@ def _edited(call: ModelCall, sent: ReleaseForm) -> dict[str, Any] | None:
     ):
         # A browser sends CRLF for the line breaks of a text.
         text = new.replace("\r\n", "\n")
-        if not old or not text or text == old.strip():
+        if not old or not text or text in {old.strip(), visible_text(old).strip()}:
             continue
         found = {each: _replaced(content[each], old.strip(), text) for each in members}
         changed = {name: each for name, each in found.items() if each is not None}
@@ -365,7 +366,7 @@ def _parse(call: ModelCall) -> ParsedCall:
         usage=usage,
         cost_usd=None if usage is None else call.cost_usd(usage),
         script=make_script(prompt, answer, call.status) if prompt and call.outcome else None,
-        request_text=_indented(call.body),
+        request_text=visible_text(_indented(call.body)),
         curl=provider_curl(call),
     )
 

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from chowder_local.core.domain import ModelProvider, Permission, Tier
+from chowder_local.core.visible_text import visible_text
 from chowder_local.core.wording import size_of
 from chowder_local.http.responses import EVENT_STREAM
 
@@ -151,7 +152,13 @@ class Rendering:
             "Permission": Permission,
             "Tier": Tier,
         }
-        templates.filters |= {"size": size_of, "iso": iso, "ago": ago, "day": day}
+        templates.filters |= {
+            "size": size_of,
+            "iso": iso,
+            "ago": ago,
+            "day": day,
+            "visible": visible_text,
+        }
         templates.filters |= {"ordinal": ordinal, "number": number, "money": money}
         return templates
 

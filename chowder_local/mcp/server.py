@@ -22,6 +22,7 @@ from chowder_local.api.operations import IN_PATH
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import OrganizationKeyRequired
+from chowder_local.core.visible_text import visible_text
 from chowder_local.mcp.tools import CHANGES_STATUS, EXPLAIN_FAILURE, SEND_MESSAGE, EditorTool, tools
 from chowder_local.openclaw.models import DEFAULT_MODELS
 from chowder_local.upstream.sse import EventReader
@@ -227,7 +228,9 @@ def _may_use(caller: Caller, access: Access) -> bool:
 
 
 def _result(value: Any, *, is_error: bool = False) -> types.CallToolResult:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    # An editor shows the command of an approval: nothing in it is hidden or turned.
+    is_text = isinstance(value, str)
+    text = value if is_text else visible_text(json.dumps(value, ensure_ascii=False))
     if not text or value is None:
         text = "Done."
     content = types.TextContent(type="text", text=text)

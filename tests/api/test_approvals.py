@@ -11,6 +11,7 @@ from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.openclaw import approvals as openclaw
 from chowder_local.openclaw import gateway
+from tests.api.dashboard.conftest import Visitor
 from tests.scripted.gateway import ok, refused
 
 if TYPE_CHECKING:
@@ -78,6 +79,18 @@ async def sandbox(http: Api) -> AsyncIterator[httpx.AsyncClient]:
         transport=httpx.ASGITransport(app), base_url=f"http://{RELAY_HOSTNAME}"
     ) as client:
         yield client
+
+
+async def test_the_dashboard_shows_a_command_in_the_order_in_which_it_runs(
+    http: Api, instance: Instance
+) -> None:
+    http.world.gateway.rpc_answers[openclaw.LIST] = ok([raw(command="ls \u202e; mr\u200b")])
+    await http.get(f"/local/instances/{instance.id}/approvals")
+    visitor = Visitor(http)
+    await visitor.sign_in()
+    page = (await visitor.get(f"/instances/{instance.id}/approvals")).text
+    assert page.count(r"ls \u202e; mr\u200b") == 1 + 2
+    assert "\u202e" not in page
 
 
 async def test_what_waits_is_listed_and_decided_once(http: Api, instance: Instance) -> None:

@@ -238,6 +238,20 @@ async def test_a_call_is_held_and_goes_on_by_the_forms(visitor: Visitor) -> None
         assert broken.status_code == 422
 
 
+async def test_a_held_call_shows_what_would_turn_or_hide_its_text(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    await visitor.post(f"/instances/{agent.id}/hold")
+    call = called(visitor, agent, "rm \u202ex\u200b")
+    held = await visitor.http.world.breakpoints.hold(call.request, call)
+    assert held is not None
+    page = (await visitor.get(f"/model-calls/{call.id}")).text
+    shown = r"rm \u202ex\u200b"
+    assert shown in page
+    assert "\u202e" not in page
+    await visitor.post(f"/model-calls/{call.id}/release", {"text": shown})
+    assert (await held.released()).how == "continued"
+
+
 async def test_a_breakpoint_is_shown_and_removed(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
     breakpoints = visitor.http.world.breakpoints

@@ -2,10 +2,13 @@
 
 import io
 import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
+from chowder_local import cli
 from chowder_local.cli.output import note, say, show_json, show_table, waiting
 
 
@@ -76,4 +79,13 @@ def test_a_table_fits_a_narrow_terminal_on_one_line_a_row_with_whole_ids(
 
 def test_control_characters_are_replaced_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     show_table(("NAME",), [("a\x1b[31mb\nc",)])
-    assert capsys.readouterr().out == "NAME\na\ufffd[31mb\ufffdc\n"
+    assert capsys.readouterr().out == "NAME\na\\u001b[31mb\\nc\n"
+
+
+def test_only_the_module_output_writes_to_the_terminal() -> None:
+    writing = re.compile(
+        r"click\.(secho|echo|prompt|confirm|progressbar|pause)\b|\bprint\(|sys\.(__)?std(out|err)|Console\("
+    )
+    modules = Path(cli.__file__).parent.glob("*.py")
+    found = {each.name for each in modules if writing.search(each.read_text())}
+    assert found == {"output.py"}

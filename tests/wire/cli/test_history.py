@@ -34,7 +34,7 @@ def test_sessions_are_listed_by_name_or_key(serve: Serve, capsys: Output) -> Non
     assert heading.split() == ["NAME", "MESSAGES", "CREATED", "LAST", "USED"]
     assert [line.split("  ")[0] for line in lines] == [
         "(main)",
-        "a/b é\ufffd[31m",
+        "a/b é\\u001b[31m",
         "agent:main:irc:5",
     ]
     assert lines[0].split()[1:] == ["2", "2026-05-04", "03:02", "-"]
@@ -65,7 +65,7 @@ def test_a_transcript_is_printed_for_people(serve: Serve, capsys: Output) -> Non
         f'{at}  calls exec {{"command": "ls"}}',
         f"{at}  calls write …",
         f"{at}  exec answers",
-        "  a\ufffd]0;owned\ufffdb",
+        "  a\\u001b]0;owned\\u0007b",
         f"{at}  tool fails",
         f"{at}  assistant (gpt-4o)",
         "  Done.",

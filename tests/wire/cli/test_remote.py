@@ -485,7 +485,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_copied(
     assert sites.pull() == 0
     err = capsys.readouterr().err
     assert "workspace/link: it is no regular file" in err
-    assert err.count("could not be copied (\ufffd[2JNo. (HTTP 403))") == 1
+    assert err.count("could not be copied (\\u001b[2JNo. (HTTP 403))") == 1
     assert "\x1b" not in err
     assert "workspace/deep: it could not be listed" in err
     assert len(copied(sites.folder / "home")) == 3

@@ -137,9 +137,9 @@ def test_in_the_foreground_it_announces_itself_once_it_takes_calls(
     announced: list[str] = []
     is_announced = threading.Event()
 
-    def say(message: str = "") -> None:
-        announced.append(message)
-        if "Ctrl-C" in message:
+    def say(*messages: str) -> None:
+        announced.extend(messages)
+        if any("Ctrl-C" in each for each in messages):
             is_announced.set()
 
     def serve_for_a_while(settings: Settings, env: object, on_ready: Callable[[], None]) -> int:
