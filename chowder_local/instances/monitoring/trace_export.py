@@ -265,17 +265,19 @@ def _tool(step: Step) -> dict[str, Any]:
 
 def _agent_content(turn: TracedTurn, calls: Sequence[ModelCall]) -> dict[str, Any]:
     """What the agent was asked, and what it has answered."""
-    asked, said = turn.text, turn.answer
-    if calls and not 0 < len(asked) < TEXT_MAX:
+    input_text, output_text = turn.text, turn.answer
+    if calls and not 0 < len(input_text) < TEXT_MAX:
         # The log of turns keeps the beginning of a long text.
-        asked = calls[0].last_message or asked
-    if calls and len(said) >= TEXT_MAX:
-        said = calls[-1].output.text or said
-    question, answer = _text(asked), _text(said)
+        input_text = calls[0].last_message or input_text
+    if calls and len(output_text) >= TEXT_MAX:
+        output_text = calls[-1].output.text or output_text
+    question, answer = _text(input_text), _text(output_text)
     end = {"finish_reason": _finish_reason(turn, calls)}
     return {
         "gen_ai.input.messages": _json([_message("user", question)]),
-        "gen_ai.output.messages": _json([_message("assistant", answer) | end] if said else None),
+        "gen_ai.output.messages": _json(
+            [_message("assistant", answer) | end] if output_text else None
+        ),
         **dict(zip(_VALUES, (question["content"], answer["content"] or None), strict=True)),
     }
 
