@@ -581,8 +581,10 @@ class Gateway:
     ) -> AsyncIterator[UpstreamAnswer]:
         if (request_id := logs.request_id()) is not None:
             headers = {**headers, logs.REQUEST_ID_HEADER: request_id}
+        # A path of the agent's own must not go on with the address: `@host` would be another one.
+        url = f"{self._url}/{path.lstrip('/')}"
         answer = await self._forwarder.open(
-            method, self._url + path, headers.items(), body, is_patient=is_patient
+            method, url, headers.items(), body, is_patient=is_patient
         )
         try:
             yield answer

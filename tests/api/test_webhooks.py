@@ -76,6 +76,16 @@ async def test_a_refusal_of_openclaw_has_its_status_and_its_reason(
     assert answer.json()["detail"] == "The hook 'wake' answered 400: text required"
 
 
+async def test_a_hook_stays_at_the_gateway_whatever_path_the_agent_gives_it(
+    http: Api, instance: Instance
+) -> None:
+    config = {"hooks": {"path": "@127.0.0.1:1/x"}}
+    http.world.gateway.rpc_answers["config.get"] = scripted.ok({"hash": "1", "config": config})
+    answer = await http.post(f"/local/instances/{instance.id}/hooks/wake", json=BODY)
+    # The gateway has no such hook, and refuses the hooks' token elsewhere.
+    assert answer.json()["detail"].startswith("The hook 'wake' answered 401")
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
