@@ -10,8 +10,9 @@ from starlette.responses import Response
 
 from chowder_local.api.access import Access, Authorization
 from chowder_local.api.fault_injection import FaultInjection
+from chowder_local.api.operations import SMALL_BODY_BYTES
 from chowder_local.core.strict_model import StrictModel
-from chowder_local.http.bodies import JSON, parse_query
+from chowder_local.http.bodies import JSON, bound_body, parse_query
 from chowder_local.http.endpoints import Endpoint, request_response
 
 if TYPE_CHECKING:
@@ -67,6 +68,14 @@ def _app(operation: Operation) -> ASGIApp:
         return Response(to_json(answer), operation.status, media_type=JSON)
 
     app = request_response(handle)
-    if operation.access is Access.ANYONE:
-        return app
-    return Authorization(FaultInjection(app, operation), operation.access)
+    if operation.access is not Access.ANYONE:
+        app = Authorization(FaultInjection(app, operation), operation.access)
+    return app if operation.takes_much else _bounded(app)
+
+
+def _bounded(app: ASGIApp) -> ASGIApp:
+    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
+        bound_body(scope, SMALL_BODY_BYTES)
+        await app(scope, receive, send)
+
+    return bounded

@@ -273,7 +273,9 @@ class Settings(DataDirLayout, BaseModel):
         ),
     )
     max_body_bytes: int = Field(
-        64 * 1024 * 1024, ge=1024, description="Longest request body that the API takes."
+        64 * 1024 * 1024,
+        ge=1024,
+        description="Longest request body that the API takes; most calls take no more than 1 MiB.",
     )
     replies: Path | None = Field(
         None, description="YAML file of scripted replies for the offline model."

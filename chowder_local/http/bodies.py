@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.requests import Request
+    from starlette.types import Scope
 
 UNMETERED_BYTES = 64 * 1024
 """Up to this size a body is not metered: connections are bounded, and few bodies are longer."""
@@ -206,7 +207,7 @@ async def json_body(request: Request, max_bytes: int | None = None) -> Any:
     server's limit, BodyEncodingUnknown if the server cannot decompress it, and ClientStalled if it
     arrives too slowly.
     """
-    limit_bytes = services(request).max_body_bytes
+    limit_bytes = _limit_bytes(request)
     if max_bytes is not None:
         limit_bytes = min(limit_bytes, max_bytes)
     body = await _decoded(request, await read_body(request, limit_bytes), limit_bytes)
@@ -265,7 +266,18 @@ async def read_body(request: Request, limit_bytes: int, timeout_s: float = BODY_
 
 async def keep_body(request: Request) -> None:
     """Reads the whole body and keeps it for a second `read_body`. Raises the errors of that."""
-    request.scope["state"]["body"] = await read_body(request, services(request).max_body_bytes)
+    request.scope["state"]["body"] = await read_body(request, _limit_bytes(request))
+
+
+def bound_body(scope: Scope, limit_bytes: int) -> None:
+    """Bounds the JSON body of a request to less than what the server takes."""
+    scope["state"]["body_limit_bytes"] = limit_bytes
+
+
+def _limit_bytes(request: Request) -> int:
+    limit_bytes = services(request).max_body_bytes
+    own_limit_bytes: int = request.scope["state"].get("body_limit_bytes", limit_bytes)
+    return min(limit_bytes, own_limit_bytes)
 
 
 async def _decoded(request: Request, body: bytes, limit_bytes: int) -> bytes:

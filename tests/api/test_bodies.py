@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chowder_local.api.operations import SMALL_BODY_BYTES
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.untrusted_json import DEPTH_MAX
 from chowder_local.http import bodies
 from chowder_local.http.bodies import JSON, UNCOUNTED_BYTES, VALUES_MAX, check_values
-from tests.scripted.world import MAX_BODY_BYTES
+from tests.api.conftest import Api, app_of, open_client
+from tests.scripted.world import MAX_BODY_BYTES, open_world
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     import httpx
 
     from chowder_local.api.operations import Operation
     from chowder_local.core.domain import Instance
-    from tests.api.conftest import Api
 
 WITH_BODY = [each for each in OPERATIONS if isinstance(each.body, type) and each.body_type == JSON]
 
@@ -302,6 +305,24 @@ async def test_a_body_over_the_limit_is_refused(shared: Api) -> None:
     answer = await shared.post("/v1/organization/signup", content=sized(MAX_BODY_BYTES + 1))
     refused = (413, f"The request body is larger than {MAX_BODY_BYTES} bytes.")
     assert (answer.status_code, answer.json()["detail"]) == refused
+
+
+async def test_only_calls_that_need_long_bodies_take_them(tmp_path: Path) -> None:
+    taken = {}
+    async with (
+        open_world(tmp_path, max_body_bytes=2 * SMALL_BODY_BYTES) as world,
+        open_client(app_of(world)) as client,
+    ):
+        api, instance = Api(client, world), await world.created()
+        for each in WITH_BODY:
+            path = re.sub(r"\{(?!channel)\w+(:path)?\}", instance.id, each.path)
+            path = path.replace("{channel}", "telegram")
+            answer = await api.call(
+                each.method, path, content=sized(SMALL_BODY_BYTES + 1), is_documented=False
+            )
+            taken[each.operation_id] = answer.status_code != 413
+    takes_much = {each.operation_id for each in OPERATIONS if each.takes_much}
+    assert {name for name, is_taken in taken.items() if is_taken} == takes_much
 
 
 @pytest.mark.parametrize(
