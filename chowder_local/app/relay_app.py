@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from contextlib import AsyncExitStack
+from collections import Counter, defaultdict
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,12 @@ from chowder_local.instances.gateway_events import MAX_BODY_BYTES as MAX_EVENTS_
 from chowder_local.instances.gateway_events import PATH as EVENTS_PATH
 from chowder_local.messengers.mailbox import ChannelFault
 from chowder_local.messengers.service import PATH as MESSENGERS_PATH
-from chowder_local.messengers.stand_in import MAX_JSON_BYTES, Call, parse_object
+from chowder_local.messengers.stand_in import (
+    MAX_JSON_BYTES,
+    Call,
+    SocketsTooMany,
+    parse_object,
+)
 from chowder_local.relay.calls import RelayRequest, wire_format
 from chowder_local.relay.inbox import INBOX
 from chowder_local.relay.inbox import MAX_BODY_BYTES as MAX_WEBHOOK_BYTES
@@ -43,7 +48,7 @@ from chowder_local.relay.upstreams import ENDPOINT_PATH
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from starlette.types import Message, Receive, Scope, Send
@@ -64,6 +69,9 @@ MAX_LARGE_BODIES_PER_ADDRESS = 2
 MAX_MESSENGER_BYTES = 20 * 1024 * 1024
 MAX_SOCKETS = 16
 """The WebSockets of one agent's channels."""
+MAX_UNKNOWN_SOCKETS = 16
+"""Those of one address whose clients have not signed in; beyond it, the oldest gives way."""
+SIGN_IN_S = 15.0
 FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 RELAY_GRACE_S = 1
 """No client waits for an agent any more when the relay stops, and a model call of a messenger's
@@ -317,7 +325,7 @@ class _StandIns:
 
     def __post_init__(self) -> None:
         self._body_memory = BodyMemory(8 * MAX_MESSENGER_BYTES, 2 * MAX_MESSENGER_BYTES)
-        self._sockets: Counter[str] = Counter()
+        self._sockets = _Sockets()
 
     async def serve_http(self, request: Request) -> Response:
         """The answer of the stand-in that the path names."""
@@ -356,10 +364,6 @@ class _StandIns:
     async def serve_websocket(self, websocket: WebSocket) -> None:
         """A conversation with the stand-in that the path names."""
         channel, instance_id = _messenger(websocket)
-        if self._sockets[instance_id] >= MAX_SOCKETS:
-            await websocket.close()
-            return
-        self._sockets[instance_id] += 1
         call = Call(
             "GET",
             websocket.path_params["path"],
@@ -368,13 +372,11 @@ class _StandIns:
             {},
         )
         try:
-            await self.messengers.converse(channel, instance_id, call, _Socket(websocket))
-        except* WebSocketDisconnect:
-            _log.debug("A sandbox left a conversation with %s.", channel)
-        finally:
-            self._sockets[instance_id] -= 1
-            if not self._sockets[instance_id]:
-                del self._sockets[instance_id]
+            async with asyncio.timeout(SIGN_IN_S) as sign_in:
+                with self._sockets.opened(websocket, instance_id, sign_in) as opened:
+                    await self.messengers.converse(channel, instance_id, call, opened)
+        except* (WebSocketDisconnect, SocketsTooMany, TimeoutError) as ended:
+            _log.debug("A conversation with %s ends: %r", channel, ended.exceptions)
         if WebSocketState.DISCONNECTED not in {
             websocket.client_state,
             websocket.application_state,
@@ -382,12 +384,61 @@ class _StandIns:
             await websocket.close()
 
 
+class _Sockets:
+    """The open WebSockets: how many each agent has, and those whose clients are not known yet."""
+
+    def __init__(self) -> None:
+        self.of_agents: Counter[str] = Counter()
+        self.unknown: defaultdict[str, dict[asyncio.Timeout, None]] = defaultdict(dict)
+
+    @contextmanager
+    def opened(
+        self, websocket: WebSocket, instance_id: str, sign_in: asyncio.Timeout
+    ) -> Iterator[_Socket]:
+        """Keeps account of a WebSocket during the block, which `sign_in` ends."""
+        address = "" if websocket.client is None else websocket.client.host
+        unknown = self.unknown[address]
+        unknown[sign_in] = None
+        if len(unknown) > MAX_UNKNOWN_SOCKETS:
+            oldest = next(iter(unknown))
+            del unknown[oldest]
+            if not oldest.expired():
+                oldest.reschedule(asyncio.get_running_loop().time())
+        opened = _Socket(websocket, instance_id, sign_in, self.of_agents, unknown)
+        try:
+            yield opened
+        finally:
+            unknown.pop(sign_in, None)
+            if not unknown:
+                self.unknown.pop(address, None)
+            if opened.is_known:
+                self.of_agents[instance_id] -= 1
+                if not self.of_agents[instance_id]:
+                    del self.of_agents[instance_id]
+
+
 @dataclass(eq=False, repr=False)
 class _Socket:
     websocket: WebSocket
+    instance_id: str
+    sign_in: asyncio.Timeout
+    of_agents: Counter[str]
+    unknown: dict[asyncio.Timeout, None]
+    is_known: bool = False
 
     async def accept(self) -> None:
         await self.websocket.accept()
+
+    def admit(self) -> None:
+        if self.sign_in.expired():
+            # It is being ended.
+            return
+        if self.of_agents[self.instance_id] >= MAX_SOCKETS:
+            raise SocketsTooMany
+        self.of_agents[self.instance_id] += 1
+        self.is_known = True
+        self.unknown.pop(self.sign_in, None)
+        self.sign_in.reschedule(None)
 
     async def send(self, text: str) -> None:
         await self.websocket.send_text(text)

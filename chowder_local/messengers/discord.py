@@ -110,13 +110,16 @@ class Discord:
                 payload = parse_object((await socket.receive()).encode("utf-8", "replace"))
                 kind, content = payload.get("op"), payload.get("d")
                 if kind == HEARTBEAT:
-                    await mailbox.mark_delivered(_sequence(content))
+                    # Many a client sends one before it identifies itself.
+                    if is_identified:
+                        await mailbox.mark_delivered(_sequence(content))
                     await _send(socket, HEARTBEAT_ACK)
                 elif kind in (IDENTIFY, RESUME):
                     if is_identified or not _has_token(content, mailbox):
                         await _send(socket, INVALID_SESSION, content=False)
                         return
                     is_identified = True
+                    socket.admit()
                     await _greet(kind, untrusted_json.object_of(content), mailbox, socket)
                     tasks.create_task(_deliver(mailbox, socket))
 

@@ -86,6 +86,7 @@ class Mattermost:
             _check_token(untrusted_json.text_of(token), mailbox)
         except _Refused:
             return
+        socket.admit()
         sequence = challenge.get("seq")
         await socket.send(json.dumps({"status": "OK", "seq_reply": sequence}))
         async with owned_tasks() as tasks:

@@ -61,6 +61,7 @@ class Nostr:
     async def converse(self, call: Call, mailbox: Mailbox, socket: Socket) -> None:
         if not hmac.compare_digest(call.path.encode(), mailbox.secret.encode()):
             return
+        socket.admit()
         await socket.accept()
         async with owned_tasks() as tasks:
             delivery: asyncio.Task[None] | None = None

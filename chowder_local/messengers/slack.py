@@ -95,6 +95,7 @@ class Slack:
         if call.path.removeprefix(SOCKET) not in tickets:
             return
         tickets.remove(call.path.removeprefix(SOCKET))
+        socket.admit()
         await socket.accept()
         hello = {"type": "hello", "num_connections": 1, "connection_info": {"app_id": APP_ID}}
         await socket.send(json.dumps(hello))

@@ -56,11 +56,21 @@ class Webhook:
     body: bytes
 
 
+class SocketsTooMany(Exception):
+    """An agent has as many WebSockets as it may have."""
+
+
 class Socket(Protocol):
-    """An agent's WebSocket, which ends the stand-in's conversation when the agent closes it."""
+    """A WebSocket, which ends the stand-in's conversation when its client closes it."""
 
     async def accept(self) -> None:
         """Accepts the connection; one that is not accepted is refused."""
+
+    def admit(self) -> None:
+        """Its client has shown that it is the agent, and may stay. Raises SocketsTooMany.
+
+        Before that it has little time, gets nothing of the agent's, and changes nothing.
+        """
 
     async def send(self, text: str) -> None:
         """Sends a text."""

@@ -47,6 +47,9 @@ class Line:
     async def accept(self) -> None:
         """The Gateway's first message says that it has accepted."""
 
+    def admit(self) -> None:
+        """It may stay."""
+
     async def send(self, text: str) -> None:
         self.to_agent.put_nowait(json.loads(text))
 
@@ -292,6 +295,15 @@ async def test_a_connection_without_the_token_gets_nothing(mailbox: Mailbox, pay
         await line.conversation
         assert [line.to_agent.get_nowait()["op"] for _ in range(2)] == [10, 9]
     assert line.to_agent.empty()
+
+
+async def test_who_does_not_say_the_token_acknowledges_nothing(mailbox: Mailbox) -> None:
+    said = await mailbox.add("person", person="Ada", text="Hello")
+    async with owned_tasks() as tasks:
+        stranger = Line(tasks, mailbox)
+        stranger.say(1, said.id)
+        assert [(await stranger.to_agent.get())["op"] for _ in range(2)] == [10, 11]
+        assert await mailbox.undelivered(0) == [said]
 
 
 async def test_an_agent_identifies_itself_once(mailbox: Mailbox) -> None:

@@ -264,6 +264,9 @@ class Line:
     async def accept(self) -> None:
         """The connection needs nothing else."""
 
+    def admit(self) -> None:
+        """It may stay."""
+
     async def send(self, text: str) -> None:
         self.sent.append(text)
 

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import io
 import json
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +15,7 @@ from starlette.datastructures import UploadFile
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from chowder_local.app import relay_app
 from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.tasks import owned_tasks
@@ -24,13 +27,15 @@ from chowder_local.messengers.stand_in import MENTION, Call, parse_object
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from websockets.asyncio.client import ClientConnection
 
     from chowder_local.messengers.mailbox import Mailbox
     from chowder_local.messengers.stand_in import Reply
     from tests.scripted.world import World
+
+    Connect = Callable[[], connect]
 
 MATTERMOST = Mattermost()
 ADA = MATTERMOST.sender("Ada")
@@ -44,14 +49,21 @@ async def mailbox(world: World) -> Mailbox:
 
 
 @pytest.fixture
-async def line(world: World, mailbox: Mailbox) -> AsyncIterator[ClientConnection]:
-    """The agent's WebSocket, before it has authenticated."""
+async def connected(world: World, mailbox: Mailbox) -> AsyncIterator[Connect]:
+    """Opens WebSockets, which have not authenticated."""
     listener = bound_socket("127.0.0.1", 0)
     where = dict(zip(("host", "port"), listener.getsockname(), strict=True))
     url = f"{mailbox.url.replace('http', 'ws')}/api/v4/websocket"
     app = create_relay_app(world.relay, messengers=world.messengers)
     serving = listening(app, listener, protocol=SandboxConnection, takes_websockets=True)
-    async with serving, connect(url, **where) as line:
+    async with serving:
+        yield partial(connect, url, **where)
+
+
+@pytest.fixture
+async def line(connected: Connect) -> AsyncIterator[ClientConnection]:
+    """The agent's WebSocket, before it has authenticated."""
+    async with connected() as line:
         yield line
 
 
@@ -117,6 +129,44 @@ async def test_a_message_goes_to_the_agent_and_its_answer_comes_back(
         MessageKind.REACTION,
     ]
     assert mailbox.messages[-1].of == said.id
+
+
+async def test_strangers_do_not_keep_the_agent_out(mailbox: Mailbox, connected: Connect) -> None:
+    async with AsyncExitStack() as stack:
+        agents = [await stack.enter_async_context(connected()) for _ in range(2)]
+        await authenticate(agents[0], token(mailbox))
+        assert json.loads(await agents[0].recv())["status"] == "OK"
+        strangers = [
+            await stack.enter_async_context(connected()) for _ in range(2 * relay_app.MAX_SOCKETS)
+        ]
+        # The oldest of them gave way.
+        with pytest.raises(ConnectionClosed):
+            await agents[1].recv()
+        await authenticate(strangers[-1], token(mailbox))
+        assert json.loads(await strangers[-1].recv())["status"] == "OK"
+        await mailbox.add("person", person="Ada", text="Hello")
+        assert (await next_post(strangers[-1]))["message"] == "Hello"
+
+
+async def test_an_agent_has_so_many_websockets(mailbox: Mailbox, connected: Connect) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(relay_app.MAX_SOCKETS):
+            line = await stack.enter_async_context(connected())
+            await authenticate(line, token(mailbox))
+            await line.recv()
+        one_more = await stack.enter_async_context(connected())
+        await authenticate(one_more, token(mailbox))
+        with pytest.raises(ConnectionClosed):
+            await one_more.recv()
+
+
+async def test_who_does_not_sign_in_has_to_leave(
+    connected: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_app, "SIGN_IN_S", 0.01)
+    async with connected() as line:
+        with pytest.raises(ConnectionClosed):
+            await line.recv()
 
 
 async def test_an_answer_is_whole_once_no_model_call_is_in_progress(

@@ -39,6 +39,9 @@ class Line:
     async def accept(self) -> None:
         self.is_accepted = True
 
+    def admit(self) -> None:
+        """It may stay."""
+
     async def send(self, text: str) -> None:
         self.to_agent.put_nowait(json.loads(text))
 
