@@ -54,7 +54,7 @@ ROWS: Mapping[str, Row] = {
     "frozen": Row("the first message after 2 and 30 minutes frozen; the next", idling.frozen),
     "burst": Row("10 creates on 4 warm sandboxes; boots, two at a time", crowds.burst),
     "refill": Row("a message while a warm sandbox is made; while none is", crowds.refill),
-    "many": Row("500 running agents, each used again in random order", crowds.many),
+    "many": Row("100 running agents, each used again in random order", crowds.many),
     "message": Row("a message through us; straight to the gateway", turns.message),
     "channels": Row("a person's message in each channel; one to the API", channels.channels),
     "passing": Row("an answer at once, through us; straight", passing.passing),

@@ -353,6 +353,13 @@ class Services:
             allows=self.shortcuts.allow,
             clock=self.clock,
         )
+        self.recycling = Recycling(
+            warm_sandboxes=self.warm_sandboxes,
+            organizations=self.organizations,
+            versions=self.versions,
+            group=self.tasks,
+            setting=settings.reuse,
+        )
         self.capacity = Capacity(
             warm_sandboxes=self.warm_sandboxes,
             warm_queries=self.warm_queries,
@@ -371,21 +378,11 @@ class Services:
             snapshots=self.snapshots,
             agents=self.agents,
         )
-        self.recycling = Recycling(
-            warm_sandboxes=self.warm_sandboxes,
-            rehydration=self.rehydration,
-            organizations=self.organizations,
-            versions=self.versions,
-            group=self.tasks,
-            setting=settings.reuse,
-            max_count=max(settings.warm_pool_size, settings.warm_pool_max),
-        )
         self.agents.connect(
             reserve_memory=self.capacity.reserve,
             source_of=self.snapshots.source,
             move_home=self.rehydration.move,
             take_another=self.rehydration.take_another,
-            recycle=self.recycling.take_leaving,
         )
         self.carried_jobs = CarriedJobs(
             agents=self.agents,

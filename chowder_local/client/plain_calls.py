@@ -776,13 +776,12 @@ class PlainCalls(Transport):
         return self._call("GET", "/local/organization")
 
     def set_organization_settings(self, reuses_sandboxes: bool) -> Json:
-        """Sets whether unused and deleted agents leave their sandboxes to the organization's
-        others.
+        """Sets whether deleted agents leave their sandboxes to the organization's next ones.
 
         Such a sandbox has nothing of the former agent in its files and databases, but its memory
         may.
 
-        `reuses_sandboxes`: Whether unused and deleted agents leave their sandboxes to others.
+        `reuses_sandboxes`: Whether deleted agents leave their sandboxes to new ones.
         """
         return self._call("PATCH", "/local/organization",
                 json=given(reuses_sandboxes=reuses_sandboxes))

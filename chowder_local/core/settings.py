@@ -161,9 +161,9 @@ class Settings(DataDirLayout, BaseModel):
     )
     reuse: bool | None = Field(
         None,
-        description="`on`: the sandbox of an agent that is deleted or leaves memory serves the "
-        "next one of its organization, once nothing of the former agent is left in its files; "
-        "`off`: it is ended. By default it is used again in organizations that have chosen that.",
+        description="`on`: the sandbox of a deleted agent serves the next one of its organization, "
+        "once nothing of the former agent is left in its files; `off`: it is destroyed. By default "
+        "it is used again in organizations that have chosen that.",
     )
     max_sandboxes: int | None = Field(
         None,

@@ -205,11 +205,6 @@ class DockerEngine:
         boot = partial(self._starts.boot, spec, template)
         return await self._run(f"boot sandbox {spec.id}", boot, image=template.image)
 
-    async def create(self, spec: SandboxSpec, beside: SandboxId) -> None:
-        template = await self.templates.template(spec.openclaw_version)
-        create = partial(self._starts.create, spec, template)
-        await self._run(f"create sandbox {spec.id}", create, image=template.image)
-
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
         def call() -> SandboxInfo:
             container = self._own.find(sandbox_id)

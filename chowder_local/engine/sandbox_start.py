@@ -77,13 +77,6 @@ class SandboxStarts:
 
         Raises EgressUnavailable, before any change, if `spec` wants an isolated network in vain.
         """
-        container = self.create(spec, template)
-        ensure_awaited()
-        container.start()
-        return self._confined(container, spec, template)
-
-    def create(self, spec: SandboxSpec, template: SandboxTemplate) -> Container:
-        """As `boot`, without the start."""
         options = container_options(spec, template)
         self.own.discard(spec.id)
         # A removed network takes the relay's address with it.
@@ -91,7 +84,9 @@ class SandboxStarts:
         self.own.ensure_volume(spec.id)
         container = self.client.containers.create(**options)
         _fill(container, spec, template)
-        return container
+        ensure_awaited()
+        container.start()
+        return self._confined(container, spec, template)
 
     def admit(self, spec: SandboxSpec, template: SandboxTemplate, container_id: str) -> SandboxInfo:
         """Completes a container that Swarm has created and started, whose command still waits.

@@ -49,9 +49,6 @@ class Engine(Protocol):
         Raises ImageMissing if the sandbox image is gone.
         """
 
-    async def create(self, spec: SandboxSpec, beside: SandboxId) -> None:
-        """Makes a new sandbox as `boot` does, and does not start it, on the machine of another."""
-
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
         """The sandbox as it is now; its state is MISSING if it is gone."""
 

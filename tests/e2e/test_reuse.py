@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.api import Api
 from tests.e2e.containers import config_of, container_of, containers, inside
-from tests.e2e.copies import copied, local, read, write
+from tests.e2e.copies import copied, local
 from tests.e2e.serving import ServerProcess
 from tests.e2e.waiting import eventually
 from tests.e2e.warm_sandboxes import warm_sandbox_of
@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.long]
 
-SETTINGS = {
-    "CHOWDER_WARM_POOL_SIZE": "1",
-    "CHOWDER_WARM_POOL_MAX": "1",
-    # A stopped agent leaves memory at once.
-    "CHOWDER_RELEASE_STOPPED_AFTER_S": "0.1",
-}
+SETTINGS = {"CHOWDER_WARM_POOL_SIZE": "1", "CHOWDER_WARM_POOL_MAX": "1"}
 PLACES = (
     "/data/note",
     "/data/.cache/note",
@@ -166,31 +161,6 @@ def test_forks_in_a_row_need_no_boot_each(
     assert len(used) <= 2
     assert "Turn 2." in api.say(original, "And you?")
     api.delete(f"instances/{original}")
-
-
-def test_an_agent_that_leaves_memory_takes_all_of_its_own_along(
-    server: ServerProcess, api: Api, engine: docker.DockerClient
-) -> None:
-    secret = f"secret-{uuid.uuid4().hex}"
-    former, container = in_warm_sandbox(server, api, engine, secret)
-    write(api, former, secret)
-    before = times_ready(server, container)
-    api.stop(former)
-    eventually(lambda: times_ready(server, container) > before, "the sandbox is blank again")
-    kept = container_of(engine, api, former)
-    assert kept.status == "created"
-
-    other = created_in(api, engine, container)
-    assert api.say(other, "Hello.") == '[offline] Turn 1. You said: "Hello."'
-    assert found_in(container, secret) == ""
-    api.delete(f"instances/{other}")
-    api.start(former)
-    back = container_of(engine, api, former)
-    assert back.name != kept.name
-    assert config_of(back)["messages"] == {"responsePrefix": secret}
-    assert f"Remember {secret}." in api.say(former, "And now?")
-    assert read(api, former) == secret
-    api.delete(f"instances/{former}")
 
 
 def test_a_restore_takes_the_agents_own_sandbox_if_no_other_is_ready(

@@ -178,26 +178,11 @@ class ScriptedEngine:
 
     async def boot(self, spec: SandboxSpec) -> SandboxInfo:
         await self._fail("boot", spec.id)
+        self._ensure_image(spec.openclaw_version)
         self.booted_versions[spec.id] = spec.openclaw_version
+        self.make_volume(spec.id)
         if spec.is_warm:
             self.warm_sandboxes.append(spec.id)
-        self._fill(spec)
-        # Another container, with another port.
-        self._place(SandboxInfo(spec.id, SandboxState.MISSING))
-        self._place(replace(self.booted, id=spec.id, egress=spec.egress))
-        await self._hold("boot")
-        return self.containers.get(spec.id) or SandboxInfo(spec.id, SandboxState.MISSING)
-
-    async def create(self, spec: SandboxSpec, beside: SandboxId) -> None:
-        await self._fail("create", spec.id)
-        self._container(beside)
-        self._fill(spec)
-        self._place(SandboxInfo(spec.id, SandboxState.CREATED, egress=spec.egress))
-        await self._hold("create")
-
-    def _fill(self, spec: SandboxSpec) -> None:
-        self._ensure_image(spec.openclaw_version)
-        self.make_volume(spec.id)
         self.files.setdefault(spec.id, {}).update(spec.files)
         if spec.home is not None:
             self.put_home(spec.id, homes.archive(homes.contents(spec.home.read_bytes())))
@@ -205,6 +190,11 @@ class ScriptedEngine:
         state.mkdir(exist_ok=True)
         for name, content in spec.files.items():
             (state / name).write_bytes(content)
+        # Another container, with another port.
+        self._place(SandboxInfo(spec.id, SandboxState.MISSING))
+        self._place(replace(self.booted, id=spec.id, egress=spec.egress))
+        await self._hold("boot")
+        return self.containers.get(spec.id) or SandboxInfo(spec.id, SandboxState.MISSING)
 
     def _ensure_image(self, version: str) -> None:
         if is_release(version) and version not in self.versions:

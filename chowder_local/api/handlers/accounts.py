@@ -128,7 +128,7 @@ async def get_organization_settings(request: Request) -> LocalOrganizationView:
 
 
 async def set_organization_settings(request: Request) -> LocalOrganizationView:
-    """Sets whether unused and deleted agents leave their sandboxes to the organization's others.
+    """Sets whether deleted agents leave their sandboxes to the organization's next ones.
 
     Such a sandbox has nothing of the former agent in its files and databases, but its memory may.
     """

@@ -310,7 +310,7 @@ class LocalOrganizationChange(StrictModel):
 
     reuses_sandboxes: Annotated[
         StrictBool,
-        Field(description="Whether unused and deleted agents leave their sandboxes to others."),
+        Field(description="Whether deleted agents leave their sandboxes to new ones."),
     ]
 
 
@@ -320,7 +320,7 @@ class LocalOrganizationView(BaseModel):
     reuses_sandboxes: Annotated[
         bool,
         Field(
-            description="Whether unused and deleted agents leave their sandboxes to others, unless "
+            description="Whether deleted agents leave their sandboxes to new ones, unless "
             "CHOWDER_REUSE says otherwise.",
             examples=[False],
         ),

@@ -188,12 +188,6 @@ class SwarmEngine:
         node = await self._nodes.get_soon(placed.node_id)
         return await self._reached(node, await node.engine.admit(spec, placed.container_id))
 
-    async def create(self, spec: SandboxSpec, beside: SandboxId) -> None:
-        # A service comes with its boot.
-        engine = await self._engine_of(beside)
-        await engine.create(spec, beside)
-        self._node_ids[spec.id] = self._node_ids[beside]
-
     async def inspect(self, sandbox_id: SandboxId) -> SandboxInfo:
         if (node_id := await self._node_id_or_none(sandbox_id)) is None:
             return SandboxInfo(sandbox_id, SandboxState.MISSING)

@@ -113,18 +113,15 @@ class Agents:
         source_of: Callable[[Instance], Awaitable[SnapshotSource | None]],
         move_home: Callable[[Agent], Awaitable[str | None]],
         take_another: Callable[[Agent], Awaitable[str | None]],
-        recycle: Callable[[Agent, Instance], Awaitable[bool]],
     ) -> None:
-        """Sets what agents need of others that themselves hold agents.
+        """Sets what a boot needs of others that themselves hold agents.
 
-        These are `Capacity.reserve`, `Snapshots.source`, `Rehydration.move` and `take_another`, and
-        `Recycling.take_leaving`.
+        These are `Capacity.reserve`, `Snapshots.source`, and `Rehydration.move` and `take_another`.
         """
         self.reserve_memory = reserve_memory
         self.source_of = source_of
         self.move_home = move_home
         self.take_another = take_another
-        self.recycle = recycle
 
     @asynccontextmanager
     async def holding(self, stale: Instance, *wanted: InstanceStatus) -> AsyncIterator[Agent]:
@@ -143,10 +140,10 @@ class Agents:
         """Whether a task holds it, and perhaps is about to move it."""
         return self.locks.is_held(instance_id)
 
-    async def evict(self, stale: Instance, *, recycles: bool = False) -> bool:
-        """Takes a stopped instance from memory; False if it is in use, not stopped or not there.
+    async def evict(self, stale: Instance) -> bool:
+        """Frees a stopped instance's memory; False if it is in use, not stopped or not in memory.
 
-        See `Agent.leave`; a start brings it back. Raises EngineUnavailable.
+        Its sandbox is shut down cleanly, and a start boots it again. Raises EngineUnavailable.
         """
         # The lock's holder is about to move the instance, and may itself wait for an eviction.
         if self.is_held(stale.id):
@@ -156,9 +153,8 @@ class Agents:
                 return False
             if (await agent.inspect()).state is not SandboxState.PAUSED:
                 return False
-            former = agent.row
-            await agent.leave(former, recycles=recycles)
-            Agent(self, former).publish(EventType.SANDBOX_RELEASED)
+            await agent.release()
+            agent.publish(EventType.SANDBOX_RELEASED)
             log.info("instance %s: evicted from memory", stale.id)
             return True
 
@@ -430,15 +426,6 @@ class Agent:
                 raise
             return False
         return True
-
-    async def leave(self, former: Instance, *, recycles: bool) -> None:
-        """Leaves memory; `former` is the row as it was there. Raises EngineUnavailable.
-
-        If it `recycles`, its sandbox serves another agent, if that can be. That frees no memory.
-        """
-        if not (recycles and await self.agents.recycle(self, former)):
-            self.agents.drains.pop(former.sandbox_id, None)
-            await self.release()
 
     async def release(self) -> None:
         """Shuts down the sandbox cleanly; its state stays on its volume."""

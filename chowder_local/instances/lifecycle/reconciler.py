@@ -120,7 +120,7 @@ class Reconciler:
                 if self.healing.is_due(instance, sandbox):
                     await self.healing.heal(instance)
                 elif self._is_eviction_due(instance, sandbox):
-                    await self.agents.evict(instance, recycles=True)
+                    await self.agents.evict(instance)
         with logging_errors("removing unneeded snapshots"):
             await self.snapshots.clear_unneeded()
         for sandbox_id in (sandboxes.keys() | volumes) - warm - owned:

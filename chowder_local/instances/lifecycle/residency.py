@@ -220,7 +220,7 @@ class Hibernation:
                     logs.for_instance(instance.id),
                     logging_errors(f"instance {instance.id}: hibernating"),
                 ):
-                    await self.hibernate(instance, recycles=True)
+                    await self.hibernate(instance)
 
     def idle_s(self, instance: Instance) -> float:
         """For how long nobody has used an instance; 0 if it may not hibernate now."""
@@ -230,10 +230,10 @@ class Hibernation:
             return 0.0
         return self.residency.idle_s(instance)
 
-    async def hibernate(self, stale: Instance, *, recycles: bool = False) -> bool:
-        """Takes a running instance from memory; False if it is in use or has work of its own.
+    async def hibernate(self, stale: Instance) -> bool:
+        """Frees a running instance's memory; False if it is in use or has work of its own.
 
-        See `Agent.leave`. Raises EngineUnavailable.
+        Raises EngineUnavailable.
         """
         # The lock's holder may itself wait for memory.
         if self.agents.is_held(stale.id) or not self.idle_s(stale):
@@ -252,7 +252,7 @@ class Hibernation:
                     await self.due_jobs.note(former, jobs)
                 # From here on, each use waits for the lock and looks at the row again.
                 is_leaving = reason is None and self.residency.begin_leaving(former.id)
-                has_left = is_leaving and await self._leave(agent, recycles=recycles)
+                has_left = is_leaving and await self._leave(agent)
             except (GatewayUnavailable, RpcRefused) as problem:
                 reason, has_left = str(problem), False
             if not has_left:
@@ -272,17 +272,14 @@ class Hibernation:
         commands = await self.agents.engine.processes(agent.row.sandbox_id)
         return StandingWork("it runs other programs") if has_foreign_process(commands) else work
 
-    async def _leave(self, agent: Agent, *, recycles: bool) -> bool:
-        former = agent.row
+    async def _leave(self, agent: Agent) -> bool:
         # Without a drain, a turn or tool in progress refuses it.
         suspension = await agent.gateway.suspend(agent.row.sandbox_id, drains=False)
         if not suspension.is_drained:
             return False
-        self.agents.drains[agent.row.sandbox_id] = suspension.id
         # The row first: if the server dies before the release, the reconciler makes it.
         if not await agent.hibernate():
-            self.agents.drains.pop(former.sandbox_id, None)
             return False
-        await agent.leave(former, recycles=recycles)
+        await agent.release()
         log.info("instance %s: hibernated", agent.row.id)
         return True

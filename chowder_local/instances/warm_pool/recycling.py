@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance, OrganizationId, SandboxId
     from chowder_local.instances.lifecycle.agents import Agent
     from chowder_local.instances.versions import OpenclawVersions
-    from chowder_local.instances.warm_pool.rehydration import Rehydration
     from chowder_local.instances.warm_pool.sandboxes import Make, WarmSandboxes
     from chowder_local.openclaw.gateway import Gateway
 
@@ -43,7 +42,7 @@ READ_ON_DEMAND = {"agents", "messages", "models", "session", "tools"}
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Recycling:
-    """Makes the sandboxes that instances leave warm ones again.
+    """Makes the sandboxes of deleted and restored instances warm ones again.
 
     The gateway's memory may still have texts of the former agent, which a program in the sandbox
     could find. So only instances of the same organization may claim such a sandbox, if that allows
@@ -51,14 +50,11 @@ class Recycling:
     """
 
     warm_sandboxes: WarmSandboxes
-    rehydration: Rehydration
     organizations: Organizations
     versions: OpenclawVersions
     group: asyncio.TaskGroup
     setting: bool | None
     """The server's: on for all organizations, off, or as each organization has it."""
-    max_count: int
-    """No sandbox is added to so many that wait."""
 
     def __post_init__(self) -> None:
         self.in_progress: set[SandboxId] = set()
@@ -108,32 +104,6 @@ class Recycling:
             return False
         await self._begin(used, recycle)
         return True
-
-    async def take_leaving(self, agent: Agent, used: Instance) -> bool:
-        """As `take_deleted`, for an instance that leaves memory, which needs its home.
-
-        That is on the volume of a sandbox that has not started before the row names that one.
-        """
-        queries = self.warm_sandboxes.queries
-        waiting = [each for each in await queries.all() if each.organization_id is not None]
-        if len(waiting) >= self.max_count or not await self._is_allowed(used):
-            return False
-        if (recycle := await self._recycle_of(used)) is None:
-            return False
-        kept_id = new_sandbox_id()
-        with queries.holding(used.sandbox_id), queries.holding(kept_id):
-            try:
-                await self.rehydration.move_out(used, kept_id)
-            except ChowderError as problem:
-                log.info("instance %s: its sandbox is not used again: %s", used.id, problem)
-                is_moved = False
-            else:
-                is_moved = await agent.move_sandbox(kept_id)
-            if is_moved:
-                await self._begin(used, recycle)
-            else:
-                await self.warm_sandboxes.agents.discard(kept_id)
-        return is_moved
 
     async def discard_all(self, organization_id: OrganizationId) -> None:
         """Destroys those that wait for the organization's instances. Raises EngineUnavailable."""
@@ -206,9 +176,8 @@ class Recycling:
             await agents.engine.unpause(used.sandbox_id)
         gateway = agents.gateway_of(used.sandbox_id, url)
         if not await gateway.is_started():
-            # What its instance did last has drained it. Suspending again returns a drain's id.
-            begun = agents.drains.get(used.sandbox_id)
-            await gateway.resume(begun or (await gateway.suspend(used.sandbox_id)).id)
+            # A stop or a restore has drained it. Suspending again returns the suspension's id.
+            await gateway.resume((await gateway.suspend(used.sandbox_id)).id)
         if used.clock is not None:
             # Without a seed.
             await gateway.set_clock(AgentClock())

@@ -1,4 +1,4 @@
-"""Moving an instance's home into a warm sandbox, which spares a boot, and out of one."""
+"""Moving an instance's home into a warm sandbox, which spares a boot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
 
-from chowder_local.core.domain import InstanceStatus, SandboxSpec, SandboxState, SnapshotId
+from chowder_local.core.domain import SandboxState, SnapshotId
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.requests import ArchiveRefused
@@ -20,13 +20,12 @@ from chowder_local.core.tasks import owned_tasks
 from chowder_local.instances.configuration.initial_config import SnapshotSource
 from chowder_local.instances.snapshots.service import HOME_PREFIX
 from chowder_local.openclaw.config import agent_config
-from chowder_local.openclaw.config.agent_config import CONFIG_FILE
 from chowder_local.openclaw.home import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from chowder_local.core.domain import Instance, InstanceId, SandboxId, WarmSandbox
+    from chowder_local.core.domain import Instance, InstanceId, WarmSandbox
     from chowder_local.instances.lifecycle.agents import Agent, Agents
     from chowder_local.instances.snapshots.archives import Archives
     from chowder_local.instances.snapshots.service import Snapshots
@@ -44,10 +43,7 @@ MAX_BYTES = 256 * 1024 * 1024
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class Rehydration:
-    """Brings an instance back in a warm sandbox, if one is ready or boots already.
-
-    And takes its home out of one that is to serve another instance.
-    """
+    """Brings an instance back in a warm sandbox, if one is ready or boots already."""
 
     matcher: WarmSandboxMatcher
     queries: WarmSandboxQueries
@@ -74,34 +70,6 @@ class Rehydration:
         had claimed.
         """
         return await self._move(agent, self._fill_from_origin)
-
-    async def move_out(self, instance: Instance, sandbox_id: SandboxId) -> None:
-        """Creates a sandbox, which is not started, with the home of an instance in memory.
-
-        All of it is on the disk when this returns. Raises ChowderError.
-        """
-        engine, moved = self.agents.engine, replace(instance, sandbox_id=sandbox_id)
-        if instance.status is not InstanceStatus.STOPPED:
-            await engine.pause(instance.sandbox_id)
-        try:
-            async with self._copying(instance) as copy:
-                source = await copy.source(instance)
-                if source.config is None:
-                    raise GatewayUnavailable("its configuration cannot be read")
-                await asyncio.to_thread(self.snapshots.archives.keep, copy.copy_id)
-                spec = SandboxSpec(
-                    sandbox_id,
-                    {CONFIG_FILE: await self.agents.initial_configs.first(moved, source)},
-                    egress=self.agents.egress.effective(instance),
-                    home=source.archive,
-                    openclaw_version=instance.openclaw_version,
-                )
-                await engine.create(spec, beside=instance.sandbox_id)
-        finally:
-            await engine.unpause(instance.sandbox_id)
-        async with self.warm_sandboxes.state_transfers.open(instance.sandbox_id) as transfer:
-            # The volumes of an engine are on one file system.
-            await transfer.sync()
 
     async def _move(
         self, agent: Agent, fill: Callable[[WarmSandbox, Instance], Awaitable[str | None]]

@@ -1,8 +1,7 @@
-"""Sandboxes that agents have left, which serve again."""
+"""Sandboxes of deleted and restored agents, which serve again."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from chowder_local.core.domain import (
     SandboxState,
 )
 from chowder_local.core.errors.agents import GatewayUnavailable
-from chowder_local.core.errors.sandboxes import DiskFull
 from chowder_local.instances.warm_pool import pool, recycling
 from chowder_local.instances.warm_pool.pool import USED_KEPT_S
 from chowder_local.instances.warm_pool.recycling import patch_to
@@ -26,7 +24,6 @@ from tests.scripted.gateway import ok
 from tests.scripted.homes import STATE
 from tests.scripted.programs import done
 from tests.scripted.serving import eventually
-from tests.scripted.talking import respond
 from tests.scripted.world import World, open_world
 
 if TYPE_CHECKING:
@@ -211,90 +208,6 @@ async def test_a_restore_uses_the_agents_own_sandbox_if_none_is_ready(world: Wor
     assert restored.status is InstanceStatus.RUNNING
     assert (world.engine.home(instance.sandbox_id) / NOTE).read_text() == "teal"
     assert world.engine.made("boot") == 1
-
-
-async def leave(world: World, instance: Instance) -> Instance:
-    """Takes a running or stopped instance from memory, as if nobody had used it for long."""
-    world.clock.advance(world.settings.hibernate_after_s)
-    await world.hibernation.hibernate_idle()
-    await world.reconciler.reconcile()
-    return await world.now(instance)
-
-
-@pytest.mark.parametrize("is_stopped", [False, True])
-async def test_an_agent_that_leaves_memory_leaves_its_sandbox_to_the_next_one(
-    world: World, *, is_stopped: bool
-) -> None:
-    former = await used(world)
-    if is_stopped:
-        await world.lifecycle.stop(world.organization_id, former.id)
-    left = await leave(world, former)
-    assert (left.is_hibernated, left.status is InstanceStatus.STOPPED) == (
-        not is_stopped,
-        is_stopped,
-    )
-    await blank(world, former.sandbox_id)
-    assert world.engine.state(left.sandbox_id) is SandboxState.CREATED
-    assert (world.engine.home(left.sandbox_id) / NOTE).read_text() == "teal"
-    assert not (world.engine.home(former.sandbox_id) / NOTE).exists()
-    # The reconciler knows both.
-    await world.reconciler.reconcile()
-    if is_stopped:
-        await world.lifecycle.start(world.organization_id, former.id)
-    else:
-        assert (await respond(world, left))["status"] == "completed"
-    assert (await world.now(former)).sandbox_id == former.sandbox_id
-    assert (world.engine.home(former.sandbox_id) / NOTE).read_text() == "teal"
-    assert world.engine.made("boot") == 1
-    assert left.sandbox_id not in world.engine.volume_ids
-
-
-async def test_one_that_has_left_its_sandbox_boots_with_its_own_configuration(
-    world: World,
-) -> None:
-    former = await used(world)
-    left = await leave(world, former)
-    await blank(world, former.sandbox_id)
-    for warm in await world.warm_queries.all():
-        await world.warm_sandboxes.discard(warm)
-    assert (await respond(world, left))["status"] == "completed"
-    assert (await world.now(former)).sandbox_id == left.sandbox_id
-    config = json.loads((world.state_of(left) / "openclaw.json").read_text())
-    token = world.secret_box.gateway_token(left.sandbox_id)
-    assert config["gateway"]["auth"]["token"] == token
-
-
-async def test_an_agent_whose_home_cannot_be_moved_out_ends_in_its_sandbox(world: World) -> None:
-    former = await used(world)
-    world.engine.failing["create"] = DiskFull("The engine's disk is full.")
-    left = await leave(world, former)
-    assert (left.sandbox_id, left.is_hibernated) == (former.sandbox_id, True)
-    assert world.engine.state(former.sandbox_id) is SandboxState.EXITED
-    assert world.engine.volume_ids == {former.sandbox_id}
-
-
-async def test_the_end_of_the_server_while_a_home_moves_out_loses_nothing(world: World) -> None:
-    former = await used(world)
-    world.clock.advance(world.settings.hibernate_after_s)
-    world.engine.holds["create"] = hold = Hold()
-    leaving = asyncio.create_task(world.hibernation.hibernate_idle())
-    await hold.has_begun.wait()
-    assert len(world.engine.volume_ids) == 2
-    await world.reconciler.reconcile()
-    assert len(world.engine.volume_ids) == 2
-    leaving.cancel()
-    await asyncio.wait([leaving])
-    await world.reconciler.reconcile()
-    assert world.engine.volume_ids == {former.sandbox_id}
-    assert (world.engine.home(former.sandbox_id) / NOTE).read_text() == "teal"
-    assert (await world.now(former)).is_hibernated
-
-
-async def test_an_agent_that_leaves_for_want_of_memory_frees_it(world: World) -> None:
-    former = await used(world)
-    world.clock.advance(world.settings.hibernate_after_s)
-    assert await world.hibernation.hibernate(former)
-    assert world.engine.state(former.sandbox_id) is SandboxState.EXITED
 
 
 async def test_a_reset_leaves_none(world: World) -> None:
