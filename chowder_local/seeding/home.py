@@ -90,6 +90,11 @@ class Home:
         """Folders without entries that `walk` came to."""
         self._written: dict[str, tuple[str, str]] = {}
 
+    @property
+    def written(self) -> dict[str, str]:
+        """The digests of what `wrote` has noted, by path."""
+        return {path: content_digest for path, (content_digest, _) in self._written.items()}
+
     def entry(self, path: str) -> Json | None:
         """The entry of a path in its folder's listing; None if there is none."""
         folder, _, name = path.rpartition("/")
@@ -247,6 +252,11 @@ def is_name(name: str) -> bool:
     is_plain = name not in {"", ".", ".."} and not {"/", "\0"} & set(name)
     # Bytes that are no UTF-8 come as U+FFFD, and half characters cannot be encoded.
     return is_plain and "\ufffd" not in name and len(name.encode("utf-8", "replace")) <= MAX_NAME
+
+
+def is_executable(file: Path) -> bool:
+    """Whether its owner may execute it."""
+    return bool(file.stat().st_mode & 0o100)
 
 
 def _is_settled(mod_time: str, now: str, by: timedelta = SETTLED) -> bool:

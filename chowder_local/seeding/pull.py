@@ -17,15 +17,20 @@ import yaml
 
 from chowder_local.accounts.bootstrap import NAME as DEFAULT
 from chowder_local.core.domain import ModelProvider
+from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.errors.process import (
     ApiRefused,
     RemoteFailed,
     ServerSilent,
     SettingsInvalid,
 )
+from chowder_local.openclaw.config import agent_config
+from chowder_local.openclaw.config.edits import leaves
 from chowder_local.seeding.desired_state import digest
-from chowder_local.seeding.home import AT_ONCE, FileIndex, Home
+from chowder_local.seeding.home import AT_ONCE, FileIndex, Home, is_executable
 from chowder_local.seeding.remote import is_file, portable_config, walk
+from chowder_local.seeding.seen import Seen, as_text, nest, settings_of
+from chowder_local.seeding.three_way import Change, compare
 from chowder_local.seeding.untrusted_names import LeftOut, is_git_folder
 
 if TYPE_CHECKING:
@@ -72,23 +77,40 @@ class Pull:
 
     def __post_init__(self) -> None:
         self._home = Home(self.client, self.instance["id"], self.index)
+        self._seen_file = Seen.beside(self.folder / SEED_FILE)
+        self._seen = self._seen_file.agent(self.client.base_url, self.instance["id"])
         self._files: dict[str, Json] = {}
-        self._here: dict[str, str | None] = {}
+        self._there: dict[str, str | None] = {}
+        """The digests of files that are alike, or that a conflict is about; None: gone there."""
         self._missing: list[str] = []
+        self._gone: list[str] = []
+        self._conflicts: list[str] = []
         self._room, self._lock = 0, Lock()
+        self._changes: dict[str, Change] = {}
+        """Of settings, by dotted path."""
+        self._shows_settings = True
+        self._theirs: Json = {}
+        """The agent's settings, without secrets and channels."""
+        self._declared: Json = {}
+        """What the seed file must say of the agent, besides the settings."""
+        self._document: Json | None = None
+        self._ours: Json | None = None
+        self.kept: list[str] = []
+        """What was changed only here."""
 
     def plan(self) -> list[str]:
-        """Lists the agent's files. Returns the paths of those here that would lose a change.
+        """Compares the agent with the folder. Returns what both have changed since the last pull.
 
-        Raises RemoteFailed if they are too many, or too large for the disk, and SettingsInvalid if
-        one of `taken` may not be.
+        Raises RemoteFailed if its files are too many, or too large for the disk, and
+        SettingsInvalid if one of `taken` may not be.
         """
         if refused := [path for path in self.taken if is_git_folder(path)]:
             raise SettingsInvalid(
                 f"{refused[0]} is never copied: git would run commands that are written there."
             )
         self.report("Listing its files")
-        for path, entry in walk(self._home, LeftOut(self.taken)):
+        # What was taken once is taken again.
+        for path, entry in walk(self._home, LeftOut([*self.taken, *self._seen.files])):
             if is_file(entry):
                 self._files[path] = entry
             else:
@@ -102,21 +124,40 @@ class Pull:
             for path in sorted(self._home.nameless)
         ]
         self._note_left_out()
-        home = self.folder / HOME_FOLDER
-        self._here = {path: _digest_here(home / path) for path in self._files}
-        self._seed_text = self._render_seed()
-        changed = self._changed_here()
-        self._missing = [path for path in self._files if not self._is_here(path)]
+        self._compare_files()
         self._check_room()
-        seed_file = self.folder / SEED_FILE
-        if seed_file.exists() and not self._has_same_seed(seed_file):
-            changed.append(SEED_FILE)
-        return changed
+        return self._conflicts + self._compare_settings()
+
+    def _compare_files(self) -> None:
+        base, home = self._seen.files, self.folder / HOME_FOLDER
+        unlisted = tuple(f"{each}/" for each in self._home.unlisted)
+        paths = [path for path in {**self._files, **base} if not path.startswith(unlisted)]
+        here = {path: each for path in paths if (each := _digest_here(home / path)) is not None}
+        changed = [path for path in paths if here.get(path) != base.get(path)]
+        there: dict[str, str] = {}
+        known = self._home.digests(each for each in changed if each in self._files)
+        for path, found in known.items():
+            if isinstance(found, ApiRefused):
+                self._note_failed(path, found)
+            else:
+                there[path] = found
+        failed = {path for path in changed if path in self._files and path not in there}
+        changes = compare(base, here, there, [path for path in changed if path not in failed])
+        self.kept = [path for path, change in changes.items() if change is Change.HERE]
+        self._conflicts = [path for path, change in changes.items() if change is Change.BOTH]
+        self._there = {path: there.get(path) for path in changed if path not in failed}
+        for path in set(paths).difference(changed):
+            if path not in self._files:
+                self._gone.append(path)
+            elif here.get(path) is None or self._home.known_digest(path) != here[path]:
+                self._missing.append(path)
 
     def _note_left_out(self) -> None:
         left = sorted(self._home.left_out)
         for path in left[:MAX_NAMED]:
             how = "" if is_git_folder(path) else f" Copy it nevertheless with: --take {path!r}"
+            if os.path.lexists(self.folder / HOME_FOLDER / path):
+                how = " The one that is here stays: remove it unless it is your own."
             self.notes.append(
                 f"{path}: git, an editor or a shell may obey it as soon as you enter or open its "
                 f"folder.{how}"
@@ -127,23 +168,23 @@ class Pull:
             named = ", ".join(empty[:MAX_NAMED])
             self.notes.append(f"empty folders ({len(empty):,}): git keeps none. They are {named}.")
 
-    def take(self) -> None:
-        """Copies what is not here yet, removes what an earlier pull copied and is gone there."""
-        home = self.folder / HOME_FOLDER
-        home.mkdir(parents=True, exist_ok=True)
-        gone = [
-            path
-            for path, (_, _, known) in self.index.rows(self.instance["id"]).items()
-            if path not in self._files
-            and _digest_here(home / path) == known
-            # Nobody knows whether these are gone.
-            and not path.startswith(tuple(f"{each}/" for each in self._home.unlisted))
-        ]
-        for path in gone:
-            (home / path).unlink()
-            del self.index.rows(self.instance["id"])[path]
-        missing = self._missing
+    def take(self, *, keeps_ours: bool) -> None:
+        """Copies and removes here what has changed there, and notes what was seen there.
+
+        With `keeps_ours`, conflicts stay as they are here.
+        """
+        conflicts = [] if keeps_ours else self._conflicts
+        missing = sorted({*self._missing, *(each for each in conflicts if each in self._files)})
+        for path, digest_there in self._there.items():
+            if digest_there is None:
+                self._seen.files.pop(path, None)
+            elif path not in conflicts:
+                self._seen.files[path] = digest_there
+        for path in [*self._gone, *(each for each in conflicts if each not in self._files)]:
+            self._remove(path)
+            self._seen.files.pop(path, None)
         try:
+            (self.folder / HOME_FOLDER).mkdir(parents=True, exist_ok=True)
             # Beside the home, because what a killed pull leaves there would be pushed.
             with (
                 TemporaryDirectory(prefix=".pull-", dir=self.folder) as parts,
@@ -158,24 +199,53 @@ class Pull:
                     self.report(f"[{number}/{len(missing)}] {path}")
         finally:
             self.index.write()
-        seed_file = self.folder / SEED_FILE
-        if not self._has_same_seed(seed_file):
-            seed_file.write_text(self._seed_text, encoding="utf-8")
+            self._seen_file.write()
+        self._set_modes()
+        self._write_seed(keeps_ours=keeps_ours)
+        self._seen_file.write()
+
+    def _remove(self, path: str) -> None:
+        file = self.folder / HOME_FOLDER / path
+        if _digest_here(file) is not None and self._is_inside(file):
+            file.unlink()
+
+    def _is_inside(self, file: Path) -> bool:
+        return file.parent.resolve().is_relative_to(self.folder.resolve())
+
+    def _set_modes(self) -> None:
+        """Makes files executable here that became it there, and the other way round."""
+        was = self._seen.executable
+        for path in self._files.keys() & self._seen.files:
+            file = self.folder / HOME_FOLDER / path
+            if _digest_here(file) is None or not self._is_inside(file):
+                continue
+            here, there = is_executable(file), self._is_executable(path)
+            if here is (path in was) and here is not there:
+                file.chmod(0o755 if there else 0o644)
+        self._seen.executable = {path for path in self._files if self._is_executable(path)}
+
+    def _is_executable(self, path: str) -> bool:
+        return "x" in str(self._files[path]["permissions"])
 
     def _copy(self, path: str, parts: str, number: int) -> None:
         part, target = os.path.join(parts, str(number)), self.folder / HOME_FOLDER / path
         try:
             with open(part, "w+b") as file:
-                self._home.read(path, file)
+                content_digest = self._home.read(path, file)
                 self._take_room(file.tell())
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.parent.resolve().is_relative_to(self.folder.resolve()):
+            if not self._is_inside(target):
                 raise OSError(None, "a folder above it is a link that leads elsewhere")
-            os.chmod(part, 0o755 if "x" in str(self._files[path]["permissions"]) else 0o644)
-            os.replace(part, target)
+            if content_digest != _digest_here(target):
+                os.chmod(part, 0o755 if self._is_executable(path) else 0o644)
+                os.replace(part, target)
+            self._seen.files[path] = content_digest
         except (ApiRefused, ServerSilent, OSError) as failed:
-            reason = failed.strerror if isinstance(failed, OSError) else failed
-            self.notes.append(f"{path}: it could not be copied ({reason}). Pull again.")
+            self._note_failed(path, failed)
+
+    def _note_failed(self, path: str, failed: Exception) -> None:
+        reason = failed.strerror if isinstance(failed, OSError) else failed
+        self.notes.append(f"{path}: it could not be copied ({reason}). Pull again.")
 
     def _check_room(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -193,24 +263,9 @@ class Pull:
             if self._room < 0:
                 raise RemoteFailed("Its files have grown, and the disk has no room for them.")
 
-    def _row_digest(self, path: str) -> str | None:
-        row = self.index.rows(self.instance["id"]).get(path)
-        return None if row is None else str(row[2])
-
-    def _is_here(self, path: str) -> bool:
-        return self._here[path] is not None and self._home.known_digest(path) == self._here[path]
-
-    def _changed_here(self) -> list[str]:
-        """The files that are here and there, and that a pull would overwrite with other content."""
-        here = self._here
-        suspects = [
-            path for path, each in here.items() if each not in {None, self._row_digest(path)}
-        ]
-        there = self._home.digests(suspects)
-        return [path for path in suspects if there.get(path) != here[path]]
-
-    def _render_seed(self) -> str:
-        config, hidden = portable_config(self.instance)
+    def _compare_settings(self) -> list[str]:
+        """Returns the settings that both sides have changed."""
+        self._theirs, hidden = portable_config(self.instance)
         self._note_settings(hidden)
         try:
             provider = str(ModelProvider(self.instance["model_provider"]))
@@ -219,10 +274,62 @@ class Pull:
                 f"{self.instance['name']} has the model provider "
                 f"{self.instance['model_provider']!r}, which is unknown here."
             ) from None
-        instance = {"name": self.name, "model_provider": provider, "openclaw_config": config}
-        declared = {"name": DEFAULT, "instances": [{**instance, "home": HOME_FOLDER}]}
+        self._declared = {"name": self.name, "model_provider": provider, "home": HOME_FOLDER}
+        self._document, self._ours = self._read_seed()
+        if self._ours is None:
+            return [SEED_FILE] if self._document is None else []
+        ours = agent_config.nested(self._ours.get("openclaw_config") or {})
+        base, theirs = self._seen.settings, settings_of(self._theirs)
+        self._changes = (
+            compare(as_text(base), as_text(settings_of(ours)), as_text(theirs))
+            if self._shows_settings
+            else {}
+        )
+        self.kept += [f"setting {name}" for name in self._of_changes(Change.HERE)]
+        is_other = any(self._ours.get(name) != each for name, each in self._declared.items())
+        changed = [f"setting {name}" for name in self._of_changes(Change.BOTH)]
+        return changed + [SEED_FILE] * is_other
+
+    def _of_changes(self, *changes: Change) -> list[str]:
+        return sorted(name for name, change in self._changes.items() if change in changes)
+
+    def _read_seed(self) -> tuple[Json | None, Json | None]:
+        """The seed file, {} if there is none, None if it is unusable; and the agent in it."""
+        file = self.folder / SEED_FILE
+        if not file.exists():
+            return {}, None
+        with suppress(OSError, ValueError, yaml.YAMLError, TypeError, KeyError, ConfigRefused):
+            document = yaml.safe_load(file.read_text("utf-8"))
+            listed = [each for one in document["organizations"] for each in one["instances"]]
+            named = [each for each in listed if each["name"] == self.name] or listed
+            agent_config.nested(named[0].get("openclaw_config") or {})
+            return document, named[0]
+        return None, None
+
+    def _write_seed(self, *, keeps_ours: bool) -> None:
+        """Writes the seed file if the agent's settings changed there; what people add stays."""
+        declared: Json = {**self._declared, "openclaw_config": self._theirs}
+        document: Json = {"organizations": [{"name": DEFAULT, "instances": [declared]}]}
+        if self._document is None and keeps_ours:
+            return
+        if self._shows_settings:
+            self._seen.settings = settings_of(self._theirs)
+        if self._document and self._ours is not None:
+            document, declared = self._document, {} if keeps_ours else {**self._declared}
+            taken = {Change.THERE} if keeps_ours else {Change.THERE, Change.BOTH}
+            if names := set(self._of_changes(*taken)):
+                ours = agent_config.nested(self._ours.get("openclaw_config") or {})
+                values = {path: each for path, each in leaves(ours) if ".".join(path) not in names}
+                for path, value in leaves(self._theirs):
+                    if ".".join(path) in names:
+                        values[path] = value
+                declared["openclaw_config"] = nest(values)
+            if all(self._ours.get(name) == each for name, each in declared.items()):
+                return
+            self._ours.update(declared)
         head = f"# Written by `chowder-local pull` from {self.client.base_url}.\n"
-        return head + yaml.safe_dump({"organizations": [declared]}, sort_keys=False)
+        text = head + yaml.safe_dump(document, sort_keys=False)
+        (self.folder / SEED_FILE).write_text(text, encoding="utf-8")
 
     def _note_settings(self, hidden: list[str]) -> None:
         if self.instance["openclaw_config"] is None:
@@ -230,6 +337,7 @@ class Pull:
             try:
                 self.client.instance(self.instance["id"])
             except ApiRefused as refused:
+                self._shows_settings = False
                 self.notes.append(f"its configuration: {refused}. Use a key that may `read` it.")
         self.notes += [
             f"setting {path}: it may be a secret. Set it with: chowder-local instances configure "
@@ -275,16 +383,6 @@ class Pull:
             reason = lacks if refused.status == HTTPStatus.FORBIDDEN else str(refused)
             self.notes.append(f"{what}: they could not be listed ({reason}). Pull again.")
             return []
-
-    def _has_same_seed(self, seed_file: Path) -> bool:
-        """Whether a seed file has the agent's settings; people add to it what they like."""
-        with suppress(OSError, ValueError, yaml.YAMLError, TypeError, KeyError):
-            ours, theirs = (
-                yaml.safe_load(text)["organizations"][0]["instances"][0]
-                for text in (self._seed_text, seed_file.read_text("utf-8"))
-            )
-            return all(theirs.get(name) == value for name, value in ours.items())
-        return False
 
 
 def _digest_here(file: Path) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.config.edits import changed_paths, leaves
 from chowder_local.seeding.desired_state import digest
 from chowder_local.seeding.home import FileIndex, Home
+from chowder_local.seeding.push import PUSH_DOES, is_memory, not_carried, note_pushed
+from chowder_local.seeding.seen import SeenAgent, as_text
 from chowder_local.seeding.target import (
     CurrentOrganization,
     SeedTarget,
@@ -24,14 +25,17 @@ from chowder_local.seeding.target import (
     current_key,
     find_by_name,
 )
+from chowder_local.seeding.three_way import compare
 from chowder_local.seeding.untrusted_names import LeftOut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from chowder_local.client import Client
     from chowder_local.seeding.desired_state import DesiredInstance, DesiredOrganization, Document
+    from chowder_local.seeding.plan import SeedStep
+    from chowder_local.seeding.seen import Seen
     from chowder_local.seeding.target import CurrentKey
 
     Json = dict[str, Any]
@@ -99,9 +103,36 @@ class RemoteTarget(SeedTarget):
             if each.home and self.may_delete and (desired.name, each.name) in self._ids:
                 agent = self.running_agent(desired.name, each.name)
                 declared = each.home_files()
-                for path, _ in walk(agent.home, LeftOut()):
+                for path, _ in walk(agent.home, LeftOut(declared)):
                     if path not in declared:
                         yield f"{path} of {each.name}"
+
+    def not_carried(self, desired: DesiredOrganization) -> Iterator[str]:
+        """What a push cannot carry from declared homes, for which the API has no call."""
+        for each in desired.instances:
+            is_there = (desired.name, each.name) in self._ids
+            home = self.running_agent(desired.name, each.name).home if is_there else None
+            yield from not_carried(each, home)
+
+    def note_pushed(
+        self,
+        desired: DesiredOrganization,
+        before: CurrentOrganization,
+        seen: Seen,
+        taken: Iterable[SeedStep],
+    ) -> None:
+        """Notes where both sides are alike after these steps, or after a part of them.
+
+        Raises SettingsInvalid if the file cannot be written.
+        """
+        base_url = self.client(desired.name).base_url
+        for each in desired.instances:
+            if (instance_id := self._ids.get((desired.name, each.name))) is not None:
+                agent = self._agents.get((desired.name, each.name))
+                written = agent.home.written if agent else {}
+                current = before.instances.get(each.name)
+                note_pushed(seen.agent(base_url, instance_id), each, current, written, taken)
+        seen.write()
 
     def _client_of(self, key: str) -> RemoteClient:
         return RemoteClient(self._base_url, key, self.ca_bundle)
@@ -176,6 +207,8 @@ class AgentState:
 
     settings: Mapping[str, Any]
     files: Mapping[str, str]
+    named: Collection[str] = ()
+    """Files that a seed file names one by one."""
 
 
 def scope(desired: DesiredInstance) -> list[str] | None:
@@ -186,18 +219,26 @@ def scope(desired: DesiredInstance) -> list[str] | None:
 def desired_agent(desired: DesiredInstance) -> AgentState:
     """The state that a seed file declares of an agent."""
     files = {path: digest(content) for path, (content, _) in desired.home_files().items()}
-    return AgentState(_settings(desired.model_provider, desired.openclaw_config), files)
+    return AgentState(
+        _settings(desired.model_provider, desired.openclaw_config), files, desired.files
+    )
 
 
 def current_agent(
-    client: Client, instance: Json, index: FileIndex, only: Iterable[str] | None = None
+    client: Client,
+    instance: Json,
+    index: FileIndex,
+    only: Iterable[str] | None = None,
+    taken: Iterable[str] = (),
 ) -> AgentState:
-    """The state of a running agent; of its files those in TOPS, or `only` those."""
+    """The state of a running agent; of its files those that `pull` copies, or `only` those.
+
+    Files that are `taken` are among them although a program may obey them.
+    """
     home = Home(client, instance["id"], index)
-    paths = (
-        [path for path, each in walk(home, LeftOut()) if is_file(each)] if only is None else only
-    )
-    found = home.digests(paths)
+    if only is None:
+        only = [path for path, each in walk(home, LeftOut(taken)) if is_file(each)]
+    found = home.digests(only)
     for path, each in (found | home.unlisted).items():
         if isinstance(each, ApiRefused):
             # A state without it would differ where nothing does.
@@ -209,24 +250,36 @@ def current_agent(
     )
 
 
-def differences(here: AgentState, there: AgentState) -> Iterator[str]:
-    """A line for each difference, setting by setting and then file by file."""
-    for kind, ours, theirs in (
-        ("", here.settings, there.settings),
-        ("file ", here.files, there.files),
+def differences(here: AgentState, there: AgentState, seen: SeenAgent | None) -> Iterator[str]:
+    """A line for each difference, setting by setting and then file by file.
+
+    With what was `seen` there at the last pull or push, it says what a push does about it.
+    """
+    base = seen or SeenAgent()
+    settings = {f"openclaw_config {name}": each for name, each in base.settings.items()}
+    for kind, former, ours, theirs in (
+        ("", as_text(settings), as_text(here.settings), as_text(there.settings)),
+        ("file ", base.files, here.files, there.files),
     ):
-        for name in sorted(ours.keys() | theirs.keys()):
+        for name, change in sorted(compare(former, ours, theirs).items()):
+            does = ""
+            if seen is not None and name not in ours and name in theirs:
+                does = "; push leaves it"
+            elif seen is not None and is_memory(name) and name not in here.named:
+                does = "; push leaves it without --memory"
+            elif seen is not None:
+                does = f"; {change}, push {PUSH_DOES[change]}"
             if name not in theirs:
-                yield f"- {kind}{name}: only here{_value_text(kind, ours[name])}"
+                value = "" if kind else f", {ours[name]}"
+                how = "deleted there" if name in former else "only here"
+                yield f"- {kind}{name}: {how}{value}{does}"
             elif name not in ours:
-                yield f"+ {kind}{name}: only there{_value_text(kind, theirs[name])}"
-            elif json.dumps(ours[name], sort_keys=True) != json.dumps(theirs[name], sort_keys=True):
-                change = f" {json.dumps(ours[name])} here, {json.dumps(theirs[name])} there"
-                yield f"~ {kind}{name}:{' differs' if kind else change}"
-
-
-def _value_text(kind: str, value: Any) -> str:
-    return "" if kind else f", {json.dumps(value)}"
+                value = "" if kind else f", {theirs[name]}"
+                how = "deleted here" if name in former else "only there"
+                yield f"+ {kind}{name}: {how}{value}{does}"
+            else:
+                values = "differs" if kind else f"{ours[name]} here, {theirs[name]} there"
+                yield f"~ {kind}{name}: {values}{does}"
 
 
 def _settings(provider: str, config: Mapping[str, Any]) -> dict[str, Any]:

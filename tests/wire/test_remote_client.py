@@ -141,7 +141,7 @@ def pull(server: Hostile, folder: Path) -> Pull:
         found = find_instance(client, "support")
         copy = Pull(client, found, "support", folder, FileIndex(), lambda _: None)
         copy.plan()
-        copy.take()
+        copy.take(keeps_ours=False)
         copy.note_rest()
     return copy
 
@@ -245,6 +245,7 @@ def test_names_that_lead_elsewhere_and_links_write_nothing_outside(
     inside = {each.relative_to(tmp_path).as_posix() for each in found}
     assert inside == {
         "support/seed.yaml",
+        "support/seen.json",
         "support/home/workspace/file.md",
         "support/home/workspace/ok/evil.md",
     }
@@ -260,7 +261,8 @@ def test_a_file_without_end_is_left_and_the_disk_keeps_its_room(
     server = hostile({"path=workspace$": listing(entry("a")), "download": endless(head, PIECE)})
     with pytest.raises(RemoteFailed, match="more than 1,048,579 bytes"):
         pull(server, tmp_path / "support")
-    assert sum(each.stat().st_size for each in tmp_path.rglob("*") if each.is_file()) == 0
+    home = tmp_path / "support/home"
+    assert sum(each.stat().st_size for each in home.rglob("*") if each.is_file()) == 0
     server.answers["path=workspace$"] = listing(entry("a", size=10**15))
     with pytest.raises(RemoteFailed, match="Free space"):
         pull(server, tmp_path / "support")
@@ -270,7 +272,7 @@ def test_a_file_without_end_is_left_and_the_disk_keeps_its_room(
     monkeypatch.setattr(seeding_pull, "MAX_BYTES", 3_000_000)
     with pytest.raises(RemoteFailed, match="have grown"):
         pull(server, tmp_path / "support")
-    sizes = [each.stat().st_size for each in tmp_path.rglob("*") if each.is_file()]
+    sizes = [each.stat().st_size for each in home.rglob("*") if each.is_file()]
     assert sum(sizes) <= 3_000_000
 
 

@@ -332,14 +332,21 @@ def test_a_push_shows_its_plan_and_changes_what_differs_and_again_nothing(
     seed = write_seed(sites)
     sites.line.calls.clear()
     assert sites.run("push", seed, sites.url, "--dry-run") == 0
-    plan = "configure support\nwrite workspace/SOUL.md of support\n"
+    conflicts = [
+        "conflict: configure support: agents.defaults.thinkingDefault (it differs there, and was "
+        "never seen)",
+        "conflict: write workspace/SOUL.md of support (it differs there, and was never seen)",
+    ]
     out, err = capsys.readouterr()
-    assert plan in out
+    assert out.splitlines()[-2:] == conflicts
+    assert "write workspace/new.md of support" in out
     assert "Not pushed: sessions of support" in err
     assert {each.split()[0] for each in sites.line.calls} == {"GET"}
     sites.world.gateway.messages.clear()
-    assert sites.run("push", seed, sites.url, "--yes") == 0
-    assert plan in capsys.readouterr().out
+    assert sites.run("push", seed, sites.url, "--yes") == 2
+    assert not (sites.home() / "workspace/new.md").exists()
+    assert sites.run("push", seed, sites.url, "--yes", "--ours") == 0
+    assert "Pushed in 4 steps." in capsys.readouterr().out
     home = sites.home() / "workspace"
     assert (home / "SOUL.md").read_bytes() == b"Be bold.\n"
     assert (home / "new.md").read_bytes() == b"new"
@@ -386,7 +393,7 @@ def test_only_delete_removes_settings_and_replaced_keys(sites: Sites, capsys: Ou
     seed = write_seed(sites)
     with sites.client() as client:
         client.configure(sites.agent.id, {"logging": {"level": "debug"}})
-    assert sites.run("push", seed, sites.url, "--yes") == 0
+    assert sites.run("push", seed, sites.url, "--yes", "--ours") == 0
     sites.world.clock.advance(1)
     write_seed(sites, PUSHED.replace("[read]", "[read, interact]"))
     assert sites.run("push", seed, sites.url, "--yes") == 0
@@ -397,9 +404,11 @@ def test_only_delete_removes_settings_and_replaced_keys(sites: Sites, capsys: Ou
     capsys.readouterr()
     sites.world.clock.advance(1)
     write_seed(sites, PUSHED.replace("[read]", "[files]"))
-    assert sites.run("push", seed, sites.url, "--yes", "--delete") == 0
-    plan = "remove skills.entries.pager.enabled, logging.level from the configuration of support"
-    assert plan in capsys.readouterr().out
+    assert sites.run("push", seed, sites.url, "--yes", "--delete") == 2
+    out, _ = capsys.readouterr()
+    for name in ("skills.entries.pager.enabled", "logging.level"):
+        assert f"conflict: remove {name} from the configuration of support (it differs" in out
+    assert sites.run("push", seed, sites.url, "--yes", "--delete", "--ours") == 0
     with sites.client() as client:
         config = client.instance(sites.agent.id)["openclaw_config"]
         listed = client.keys()
@@ -433,7 +442,7 @@ def test_a_push_warns_if_something_has_changed_since_the_plan(
         (sites.home() / "workspace/SOUL.md").write_bytes(b"Be somebody else's.\n")
 
     monkeypatch.setattr("chowder_local.cli.remote.confirm", change_meanwhile)
-    assert sites.run("push", write_seed(sites), sites.url) == 0
+    assert sites.run("push", write_seed(sites), sites.url, "--ours") == 0
     assert "has changed since the plan" in capsys.readouterr().err
 
 
@@ -449,29 +458,199 @@ def test_settings_and_files_that_differ_are_shown(sites: Sites, capsys: Output) 
         client.configure(sites.agent.id, {"agents.defaults.thinkingDefault": "high"})
     capsys.readouterr()
     assert sites.run(*command) == 1
+    leaves = "push leaves it"
     wanted = [
-        '~ openclaw_config agents.defaults.thinkingDefault: "low" here, "high" there',
-        "~ file workspace/SOUL.md: differs",
-        "- file workspace/mine.md: only here",
-        "+ file workspace/theirs.md: only there",
+        '~ openclaw_config agents.defaults.thinkingDefault: "low" here, "high" there; changed '
+        f"there, {leaves}",
+        "~ file workspace/SOUL.md: differs; changed here, push writes it",
+        "- file workspace/mine.md: only here; changed here, push writes it",
+        f"+ file workspace/theirs.md: only there; {leaves}",
     ]
     assert capsys.readouterr().out.splitlines() == wanted
+    (sites.home() / "workspace/SOUL.md").write_text("Be cold.\n")
+    (sites.home() / "workspace/data/prices.bin").unlink()
+    (here / "skills/pager/SKILL.md").unlink()
+    (here / "MEMORY.md").write_text("mine")
+    assert sites.run(*command) == 1
+    files = [each for each in capsys.readouterr().out.splitlines() if " file " in each]
+    assert files == [
+        "- file workspace/MEMORY.md: only here; push leaves it without --memory",
+        "~ file workspace/SOUL.md: differs; changed here and there, push asks about it",
+        f"- file workspace/data/prices.bin: deleted there; changed there, {leaves}",
+        wanted[2],
+        f"+ file workspace/skills/pager/SKILL.md: deleted here; {leaves}",
+        wanted[3],
+    ]
     # With the agent here in the seed file's place, only what has changed there since.
     assert sites.run("diff", "support", sites.url, "support", "--exit-code") == 1
     assert "theirs.md" in capsys.readouterr().out
 
 
-def test_what_was_changed_here_is_overwritten_only_after_a_question(
+def test_a_push_leaves_what_changed_only_there_and_says_so(sites: Sites, capsys: Output) -> None:
+    assert sites.pull() == 0
+    home, here = sites.home() / "workspace", sites.folder / "home/workspace"
+    (home / "SOUL.md").write_text("Be kind.\n")
+    (home / "data/prices.bin").unlink()
+    (here / "skills/pager/SKILL.md").write_text("New.\n")
+    document = yaml.safe_load((sites.folder / "seed.yaml").read_text())
+    config = document["organizations"][0]["instances"][0]["openclaw_config"]
+    config["logging"] = {"level": "debug"}
+    (sites.folder / "seed.yaml").write_text(yaml.safe_dump(document))
+    with sites.client() as client:
+        client.configure(sites.agent.id, {"agents": {"defaults": {"thinkingDefault": "high"}}})
+    capsys.readouterr()
+    assert sites.run("push", sites.seed, sites.url, "--yes") == 0
+    out, err = capsys.readouterr()
+    plan = ["configure support: logging.level", "write workspace/skills/pager/SKILL.md of support"]
+    assert [each for each in out.splitlines() if " support" in each] == plan
+    assert "Stays: workspace/SOUL.md of support: changed there" in err
+    assert "Stays: workspace/data/prices.bin of support: deleted there" in err
+    assert "Stays: setting agents.defaults.thinkingDefault of support: changed there" in err
+    assert (home / "SOUL.md").read_text() == "Be kind.\n"
+    assert not (home / "data/prices.bin").exists()
+    assert (home / "skills/pager/SKILL.md").read_text() == "New.\n"
+    with sites.client() as client:
+        config = client.instance(sites.agent.id)["openclaw_config"]
+    assert config["agents"]["defaults"] == {"thinkingDefault": "high"}
+    assert config["logging"] == {"level": "debug"}
+    # A pull brings what changed there, and keeps the rest.
+    assert sites.pull() == 0
+    assert (here / "SOUL.md").read_text() == "Be kind.\n"
+    assert not (here / "data/prices.bin").exists()
+    assert sites.run("diff", sites.seed, sites.url, "support", "--exit-code") == 0
+
+
+def test_what_changed_on_both_sides_is_pushed_only_if_somebody_says_so(
     sites: Sites, capsys: Output
 ) -> None:
     assert sites.pull() == 0
-    (sites.folder / "home/workspace/SOUL.md").write_text("Mine.\n")
-    (sites.home() / "workspace/new.md").write_text("new")
-    assert sites.pull() == 1
-    assert "Overwrite what was changed" in capsys.readouterr().err
-    assert (sites.folder / "home/workspace/SOUL.md").read_text() == "Mine.\n"
+    ours, theirs = (each / "workspace" for each in (sites.folder / "home", sites.home()))
+    for folder, text in ((ours, "Mine.\n"), (theirs, "Theirs.\n")):
+        (folder / "SOUL.md").write_text(text)
+    (ours / "data/prices.bin").write_bytes(b"new")
+    (theirs / "data/prices.bin").unlink()
+    (ours / "new.md").write_text("new")
+    push = ("push", sites.seed, sites.url, "--yes")
+    assert sites.run(*push) == 2
+    out, err = capsys.readouterr()
+    assert "conflict: write workspace/SOUL.md of support (changed there, too)" in out
+    assert "conflict: write workspace/data/prices.bin of support (deleted there, too)" in out
+    assert "Nothing was changed. Add --ours" in err
+    assert not (theirs / "new.md").exists()
+    # Without a terminal, nobody answers the question.
+    assert sites.run(*push[:-1]) == 1
+    assert "Take ours, theirs, or neither and stop?" in capsys.readouterr().err
+    for _ in range(2):
+        # What was left is still a conflict.
+        assert sites.run(*push, "--theirs") == 0
+        assert (theirs / "new.md").exists()
+        assert (theirs / "SOUL.md").read_text() == "Theirs.\n"
+    assert sites.run(*push) == 2
+    assert sites.run(*push, "--ours") == 0
+    assert (theirs / "SOUL.md").read_text() == "Mine.\n"
+    assert (theirs / "data/prices.bin").read_bytes() == b"new"
+    # A push notes what it wrote.
+    (ours / "SOUL.md").write_text("Mine again.\n")
+    assert sites.run(*push) == 0
+    assert (theirs / "SOUL.md").read_text() == "Mine again.\n"
+
+
+def test_a_push_that_nothing_was_seen_for_takes_each_difference_for_a_conflict(
+    sites: Sites, capsys: Output
+) -> None:
+    assert sites.pull() == 0
+    (sites.folder / "seen.json").unlink()
+    (sites.home() / "workspace/SOUL.md").write_text("Theirs.\n")
+    capsys.readouterr()
+    assert sites.run("push", sites.seed, sites.url, "--yes") == 2
+    assert "SOUL.md of support (it differs there, and was never seen)" in capsys.readouterr().out
+    (sites.folder / "seen.json").write_text('{"x": 1}')
+    assert sites.run("push", sites.seed, sites.url, "--yes") == 2
+    assert "or remove it: then everything that differs is a conflict" in capsys.readouterr().err
+
+
+def test_memory_is_pushed_only_if_it_is_asked_for(sites: Sites, capsys: Output) -> None:
+    assert sites.pull() == 0
+    for folder in (sites.folder / "home/workspace", sites.home() / "workspace"):
+        (folder / "memory").mkdir()
+    here, there = sites.folder / "home/workspace", sites.home() / "workspace"
+    for path in ("MEMORY.md", "memory/2026-01-01.md"):
+        (here / path).write_text("here")
+    push = ("push", sites.seed, sites.url, "--yes")
+    assert sites.run(*push) == 0
+    out, err = capsys.readouterr()
+    assert "Not pushed without --memory: workspace/MEMORY.md of support" in err
+    assert "Pushed" not in out
+    text = PUSHED.replace("workspace/new.md: new", "workspace/MEMORY.md: by name")
+    assert sites.run("push", write_seed(sites, text), sites.url, "--yes", "--ours") == 0
+    assert (there / "MEMORY.md").read_text() == "by name"
+    assert sites.run(*push, "--memory", "--ours") == 0
+    assert (there / "MEMORY.md").read_text() == "here"
+    assert (there / "memory/2026-01-01.md").read_text() == "here"
+
+
+def test_a_push_names_modes_and_folders_that_no_call_carries(sites: Sites, capsys: Output) -> None:
+    script = sites.home() / "workspace/run.sh"
+    script.write_text("true")
+    script.chmod(0o755)
+    assert sites.pull() == 0
+    here = sites.folder / "home/workspace"
+    assert os.access(here / "run.sh", os.X_OK)
+    (here / "SOUL.md").chmod(0o755)
+    (here / "empty").mkdir()
+    (here / ".git").mkdir()
+    capsys.readouterr()
+    assert sites.run("push", sites.seed, sites.url, "--dry-run") == 0
+    assert [each for each in capsys.readouterr().err.splitlines() if "Not pushed" in each] == [
+        "Not pushed: workspace/SOUL.md of support: no call makes it executable. Have the agent run "
+        "chmod +x.",
+        "Not pushed: workspace/.git of support: it is git's own.",
+        "Not pushed: workspace/empty of support: no call makes an empty folder. Put a file into "
+        "it.",
+    ]
+    # What changed there alone comes here, and what changed here alone stays.
+    script.chmod(0o644)
+    assert sites.pull() == 0
+    assert not os.access(here / "run.sh", os.X_OK)
+    assert os.access(here / "SOUL.md", os.X_OK)
+
+
+def test_a_pull_keeps_what_changed_only_here_and_asks_about_both_sides(
+    sites: Sites, capsys: Output
+) -> None:
+    assert sites.pull() == 0
+    ours, theirs = (each / "workspace" for each in (sites.folder / "home", sites.home()))
+    seed = sites.folder / "seed.yaml"
+    seed.write_text(seed.read_text() + "    sessions: [{messages: [Hi]}]\n")
+    (ours / "SOUL.md").write_text("Mine.\n")
+    (ours / "data/prices.bin").unlink()
+    (theirs / "new.md").write_text("new")
+    with sites.client() as client:
+        client.configure(sites.agent.id, {"logging.level": "debug"})
     assert sites.pull("--yes") == 0
-    assert (sites.folder / "home/workspace/SOUL.md").read_bytes() == FILES["workspace/SOUL.md"]
+    err = capsys.readouterr().err
+    assert "Stays, changed only here: workspace/SOUL.md" in err
+    assert (ours / "SOUL.md").read_text() == "Mine.\n"
+    assert not (ours / "data/prices.bin").exists()
+    assert (ours / "new.md").exists()
+    (declared,) = yaml.safe_load(seed.read_text())["organizations"][0]["instances"]
+    assert declared["openclaw_config"]["logging"] == {"level": "debug"}
+    assert declared["sessions"] == [{"messages": ["Hi"]}]
+    (theirs / "SOUL.md").write_text("Theirs.\n")
+    capsys.readouterr()
+    assert sites.pull() == 1
+    assert "Changed here and there: workspace/SOUL.md" in capsys.readouterr().err
+    assert sites.pull("--yes") == 2
+    assert (ours / "SOUL.md").read_text() == "Mine.\n"
+    assert sites.pull("--ours") == 0
+    assert (ours / "SOUL.md").read_text() == "Mine.\n"
+    # Whoever took ours has decided, so that a push may write it.
+    assert sites.run("push", sites.seed, sites.url, "--yes") == 0
+    assert (theirs / "SOUL.md").read_text() == "Mine.\n"
+    (ours / "SOUL.md").write_text("Other.\n")
+    (theirs / "SOUL.md").write_text("Theirs.\n")
+    assert sites.pull("--theirs") == 0
+    assert (ours / "SOUL.md").read_text() == "Theirs.\n"
 
 
 def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_copied(
