@@ -247,6 +247,17 @@ CHEAPER_TURNS = Shortcut(
     relies_on="expressions in OpenClaw's code (edits.mjs)",
     plain_way="each turn writes a second log and computes rows of lists that nobody has asked for",
 )
+JOB_HISTORY = Shortcut(
+    "job history",
+    relies_on="an expression in OpenClaw's code (edits.mjs)",
+    plain_way="the runs of a job are listed for seven days of the agent's clock",
+)
+SUBAGENT_APPROVALS = Shortcut(
+    "sub-agents' approvals",
+    relies_on="an expression in OpenClaw's code (edits.mjs)",
+    plain_way="commands of sub-agents, and of turns that report their results, fail where an "
+    "approval is asked for",
+)
 COMPACT_MODULES = Shortcut(
     "compact modules",
     relies_on="OpenClaw's code being ES modules (compact.mjs)",
@@ -339,6 +350,8 @@ SHORTCUTS = (
     FLAT_WORKERS,
     IDLE_WORKERS,
     CHEAPER_TURNS,
+    JOB_HISTORY,
+    SUBAGENT_APPROVALS,
     COMPACT_MODULES,
     SLIM_PACKAGES,
     BUNDLED_CHANNELS,

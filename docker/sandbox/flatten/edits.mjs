@@ -17,6 +17,12 @@
 // At each change of a conversation, several times in a turn, it computes anew the row that a list of
 // conversations would show. Here it does so a second later, for all changes until then. A list that is
 // asked for has them at once.
+//
+// Job history: it forgets the run of a job after a week of the agent's clock, which can pass in a
+// minute. Here it does after ten years; it still keeps 2,000 runs of a job at most.
+//
+// Sub-agents' approvals: the turn of a sub-agent, and the one that reports its result, may not ask for
+// an approval, since they have only the right to write. Here they may ask and wait for the decision.
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { unfit } from "./unfit.mjs";
@@ -43,9 +49,23 @@ const cheaperTurns = [
     (_, name, drain) => `${name}new Promise((go) => setTimeout(go, 1e3).unref()).then(() => ${drain})`,
   ],
 ];
+const jobHistory = [
+  [
+    /(\bnow\s*>=\s*)(resolveEffectiveTaskCleanupAfter\(task\))/g,
+    (_, compared, time) => `${compared}${time} + (task.runtime === "cron" ? 31536e7 : 0)`,
+  ],
+];
+const subagentApprovals = [
+  [
+    /(\bscopedSystemScopes\s*=\s*options\?\.syntheticScopeMode\s*!==\s*void 0)(?=\s*&&\s*scopedActor\?\.kind\s*===\s*"system")/g,
+    (condition) => `${condition} && method !== "exec.approval.request" && method !== "exec.approval.waitDecision"`,
+  ],
+];
 const changes = [
   ...idleWorkers.map((change) => ["idle workers", ...change]),
   ...cheaperTurns.map((change) => ["cheaper turns", ...change]),
+  ...jobHistory.map((change) => ["job history", ...change]),
+  ...subagentApprovals.map((change) => ["sub-agents' approvals", ...change]),
 ];
 
 const counts = changes.map(() => 0);

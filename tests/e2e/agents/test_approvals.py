@@ -43,10 +43,13 @@ def policy(api: Api, instance: str) -> Iterator[str]:
         yield path
 
 
+def exec_call(command: str) -> dict[str, Any]:
+    return {"call": "exec", "arguments": {"command": command}}
+
+
 def script(api: Api, instance: str, command: str) -> None:
     """Has the agent run a command, whatever it is told."""
-    call = {"call": "exec", "arguments": {"command": command}}
-    reply = [call, {"template": "It says: {{ result }}"}]
+    reply = [exec_call(command), {"template": "It says: {{ result }}"}]
     local(api, "PUT", f"instances/{instance}/replies", json={"replies": [{"reply": reply}]})
 
 
@@ -90,6 +93,35 @@ def test_a_command_runs_once_it_is_allowed_and_not_if_it_is_denied(
     decide(api, instance, "deny")
     assert "user-denied" in answer.result()
     assert local(api, "GET", f"instances/{instance}/approvals").json() == []
+
+
+def test_commands_of_a_sub_agent_and_of_the_turn_that_reports_its_result_wait_for_a_decision(
+    api: Api, instance: str, policy: str
+) -> None:
+    commands = {"a background task": "hostname -s", "look at the moon closely": "date +%Y-%m"}
+    spawn = {"call": "sessions_spawn", "arguments": {"task": "Look at the moon closely"}}
+    replies = [
+        {"match": {"text": text}, "reply": [exec_call(each), {"template": "It says: {{ result }}"}]}
+        for text, each in commands.items()
+    ]
+    replies.append({"reply": [spawn, "They are at it."]})
+    local(api, "PUT", f"instances/{instance}/replies", json={"replies": replies})
+    messages = f"instances/{instance}/messages"
+    after = local(api, "GET", messages).json()["after"]
+    assert api.say(instance, "Go.", session=f"approvals-{uuid4()}") == "They are at it."
+    for decision, text in (
+        ("allow_once", "look at the moon closely"),
+        ("deny", "a background task"),
+    ):
+        assert decide(api, instance, decision)["command"] == commands[text]
+
+    def reports() -> list[str]:
+        answer = local(api, "GET", f"{messages}?after={after}").json()
+        return [each["text"] for each in answer["messages"]]
+
+    (report,) = eventually(reports, "the result is reported")
+    assert "user-denied" in report
+    local(api, "DELETE", f"instances/{instance}/replies")
 
 
 def has_run(api: Api, path: str, answer: re.Pattern[str]) -> bool:
