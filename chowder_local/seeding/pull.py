@@ -155,13 +155,14 @@ class Pull:
     def _note_left_out(self) -> None:
         left = sorted(self._home.left_out)
         for path in left[:MAX_NAMED]:
-            how = "" if is_git_folder(path) else f" Copy it nevertheless with: --take {path!r}"
+            why = "git, an editor or a shell may obey it as soon as you enter or open its folder."
+            how = f"Copy it nevertheless with: --take {path!r}"
             if os.path.lexists(self.folder / HOME_FOLDER / path):
-                how = " The one that is here stays: remove it unless it is your own."
-            self.notes.append(
-                f"{path}: git, an editor or a shell may obey it as soon as you enter or open its "
-                f"folder.{how}"
-            )
+                how = "The one that is here stays: remove it unless it is your own."
+            elif is_git_folder(path):
+                # OpenClaw makes one in each workspace.
+                why, how = "git runs commands that are written there.", "It is never copied."
+            self.notes.append(f"{path}: {why} {how}")
         if len(left) > MAX_NAMED:
             self.notes.append(f"{len(left) - MAX_NAMED:,} more files and folders of such names")
         if empty := sorted(self._home.empty):

@@ -293,7 +293,7 @@ def test_nothing_that_a_program_obeys_comes_unless_it_is_named(
         assert f"- workspace/{path}: git, an editor or a shell may obey it" in err
         assert f"Copy it nevertheless with: --take 'workspace/{path}'" in err
         assert not (workspace / path).exists()
-    assert "- workspace/.git: git, an editor or a shell may obey it" in err
+    assert "- workspace/.git: git runs commands that are written there. It is never copied." in err
     assert "--take 'workspace/.git'" not in err
     assert "empty folders (1): git keeps none. They are workspace/empty." in err
     assert (workspace / "config").exists()
