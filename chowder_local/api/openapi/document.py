@@ -37,8 +37,9 @@ ABOUT = """\
 The calls under `/v1` are those of the hosted service, with the same shapes, statuses and errors.
 Each instance is a container in which OpenClaw runs. The calls under `/local` exist only here.
 
-- Bodies are JSON in UTF-8, sent with `Content-Type: application/json`. The server ignores members
-  that a body's schema does not name; it passes those of a message on to the agent.
+- Bodies are JSON in UTF-8, sent with `Content-Type: application/json`. Under `/v1` the server
+  ignores members that a body's schema does not name, and under `/local` it refuses them; it passes
+  those of a message on to the agent.
 - Ids are UUIDs; times are ISO 8601 in UTC.
 - An error is `{"detail": "…"}`. If an agent's gateway or a model provider fails, it is
   `{"detail": {"error": "…"}}`. If the request is invalid, it is
