@@ -24,6 +24,19 @@ _LONGEST_MS = 8.64e15
 """The last moment that OpenClaw's dates have."""
 _SHOWN = {"id", "name", "enabled"}
 _OUTCOMES = {"ok": "ok", "error": "failed", "skipped": "skipped"}
+_DECLARED = "declarationKey"
+PLACEHOLDER: Mapping[str, Any] = {
+    _DECLARED: "chowder-local:clock",
+    "name": "clock",
+    "enabled": False,
+    "schedule": {"kind": "every", "everyMs": 31_536_000_000},
+    "sessionTarget": "isolated",
+    "wakeMode": "now",
+    "delivery": {"mode": "none"},
+    "payload": {"kind": "agentTurn", "message": "none"},
+}
+"""The job of a moment that `scheduler.rearm` makes; a server that is killed meanwhile leaves it."""
+_PLACEHOLDER_OF_0_2 = {name: each for name, each in PLACEHOLDER.items() if name != _DECLARED}
 
 
 class JobKind(StrEnum):
@@ -209,8 +222,23 @@ def read_job(raw: Mapping[str, Any]) -> Job:
 
 
 def read_jobs(answer: Mapping[str, Any]) -> list[Job]:
-    """The jobs in an answer to `cron.list`."""
-    return [read_job(each) for each in untrusted_json.objects_of(answer.get("jobs"))]
+    """The jobs in an answer to `cron.list`, without placeholders."""
+    listed = untrusted_json.objects_of(answer.get("jobs"))
+    return [read_job(each) for each in listed if not is_placeholder(each)]
+
+
+def is_placeholder(raw: Mapping[str, Any]) -> bool:
+    """Whether a job is the server's own. Somebody's job may have the same name."""
+    key = raw.get(_DECLARED)
+    if key is not None:
+        return bool(key == PLACEHOLDER[_DECLARED])
+    # OpenClaw adds members to the schedule.
+    return merged(raw, _PLACEHOLDER_OF_0_2) == raw
+
+
+def is_not_found(refused: Exception) -> bool:
+    """Whether OpenClaw refused a call because it has no such job."""
+    return " not found: " in str(refused)
 
 
 def read_runs(answer: Mapping[str, Any]) -> list[JobRun]:
@@ -247,7 +275,7 @@ def _kind(raw: Mapping[str, Any], payload: Mapping[str, Any]) -> JobKind:
     if payload.get("kind") == _HEARTBEAT:
         return JobKind.HEARTBEAT
     # Jobs with this key are OpenClaw's own.
-    return JobKind.SYSTEM if raw.get("declarationKey") else JobKind.USER
+    return JobKind.SYSTEM if raw.get(_DECLARED) else JobKind.USER
 
 
 def _written_schedule(schedule: Schedule) -> dict[str, Any]:

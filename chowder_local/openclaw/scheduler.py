@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from chowder_local.openclaw.jobs import read_jobs, read_runs
+from chowder_local.core.errors.agents import RpcRefused
+from chowder_local.core.untrusted_json import object_at, objects_of, text_of
+from chowder_local.openclaw.jobs import (
+    PLACEHOLDER,
+    is_not_found,
+    is_placeholder,
+    read_job,
+    read_runs,
+)
 
 if TYPE_CHECKING:
     from chowder_local.openclaw.gateway import Gateway
@@ -12,29 +20,27 @@ if TYPE_CHECKING:
 
 _PAGE = 200
 """The most jobs or runs that OpenClaw lists at once."""
-_PLACEHOLDER = {
-    "name": "clock",
-    "enabled": False,
-    "schedule": {"kind": "every", "everyMs": 31_536_000_000},
-    "sessionTarget": "isolated",
-    "wakeMode": "now",
-    "delivery": {"mode": "none"},
-    "payload": {"kind": "agentTurn", "message": "none"},
-}
 
 
 async def list_jobs(gateway: Gateway) -> dict[str, Job]:
-    """All jobs by id. Raises GatewayUnavailable, RpcRefused."""
+    """All jobs by id. Removes what a `rearm` that was cut off has left.
+
+    Raises GatewayUnavailable, RpcRefused.
+    """
     wanted = {"includeDisabled": True, "includeDeliveryPreviews": False, "limit": _PAGE}
-    jobs: dict[str, Job] = {}
+    listed: dict[str, dict[str, Any]] = {}
     while True:
-        answer = await gateway.call("cron.list", {**wanted, "offset": len(jobs)})
-        page = {each.id: each for each in read_jobs(answer)}
+        answer = await gateway.call("cron.list", {**wanted, "offset": len(listed)})
+        page = {text_of(each.get("id")): each for each in objects_of(answer.get("jobs"))}
         # A page without news would be listed again and again.
-        has_news = not page.keys() <= jobs.keys()
-        jobs |= page
+        has_news = not page.keys() <= listed.keys()
+        listed |= page
         if not (has_news and answer.get("hasMore")):
-            return jobs
+            break
+    for job_id, raw in listed.items():
+        if is_placeholder(raw):
+            await _remove_placeholder(gateway, job_id)
+    return {key: read_job(raw) for key, raw in listed.items() if not is_placeholder(raw)}
 
 
 async def list_runs(gateway: Gateway, count: int) -> list[JobRun]:
@@ -48,5 +54,15 @@ async def rearm(gateway: Gateway) -> None:
 
     Raises GatewayUnavailable, RpcRefused.
     """
-    added = await gateway.call("cron.add", _PLACEHOLDER)
-    await gateway.call("cron.remove", {"id": added.get("id")})
+    added = await gateway.call("cron.add", PLACEHOLDER)
+    # OpenClaw answers for a job with a key whether it was there already.
+    await _remove_placeholder(gateway, text_of(object_at(added, "job").get("id")))
+
+
+async def _remove_placeholder(gateway: Gateway, job_id: str) -> None:
+    try:
+        await gateway.call("cron.remove", {"id": job_id})
+    except RpcRefused as refused:
+        # Another call may have found and removed it.
+        if not is_not_found(refused):
+            raise

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from chowder_local.core import untrusted_json
 from chowder_local.openclaw.channel_table import CHANNELS, is_local
-from chowder_local.openclaw.jobs import JobKind, read_jobs
+from chowder_local.openclaw.jobs import JobKind
+from chowder_local.openclaw.scheduler import list_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,10 +45,12 @@ async def find_standing_work(gateway: Gateway) -> StandingWork:
     for agent in untrusted_json.objects_of(health.get("agents")):
         if untrusted_json.object_of(agent.get("heartbeat")).get("enabled"):
             return StandingWork("it has a heartbeat")
-    jobs = read_jobs(await gateway.call("cron.list", {"includeDisabled": True}))
-    if any(each.is_enabled and each.is_watching and each.kind is JobKind.USER for each in jobs):
+    jobs = await list_jobs(gateway)
+    if any(
+        each.is_enabled and each.is_watching and each.kind is JobKind.USER for each in jobs.values()
+    ):
         return StandingWork("it has a job that waits for a program")
-    return StandingWork(None, jobs)
+    return StandingWork(None, [*jobs.values()])
 
 
 def has_foreign_process(commands: Iterable[str]) -> bool:

@@ -220,8 +220,8 @@ async def _call(gateway: Gateway, method: str, params: Mapping[str, Any]) -> dic
     try:
         return await gateway.call(method, params)
     except RpcRefused as refused:
+        if jobs.is_not_found(refused):
+            raise JobNotFound from None
         # OpenClaw's advice after the first line is for its own clients.
         message = str(refused).removeprefix(f"invalid {method} params: ")
-        if " not found: " in message:
-            raise JobNotFound from None
         raise JobRefused(f"OpenClaw does not take the job: {message}") from refused

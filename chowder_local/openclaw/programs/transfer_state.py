@@ -143,8 +143,10 @@ DECLARED = {
     ("heartbeat:main", 0),
     ("skill-collection-review:main", 0),
     ("skill-collection-review:main", 1),
+    # As chowder_local/openclaw/jobs.py has it.
+    ("chowder-local:clock", 0),
 }
-"""Rows of these tables that OpenClaw creates in every agent after some time."""
+"""Rows of these tables that OpenClaw creates in every agent after some time, or this server."""
 
 LOCKS = {("memory-core", "short-term-locks")}
 """Where processes note that they hold a lock. An ended one has none, even if its row is there: the

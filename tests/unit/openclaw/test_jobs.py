@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from chowder_local.openclaw.jobs import (
+    PLACEHOLDER,
     Delivery,
     JobDefinition,
     JobKind,
     Schedule,
     add_params,
     read_job,
+    read_jobs,
     read_runs,
     update_patch,
 )
@@ -129,6 +131,19 @@ def test_the_state_of_a_job_is_read() -> None:
 def test_an_answer_of_another_shape_is_no_error(raw: dict[str, Any]) -> None:
     job = read_job({"enabled": True, **raw})
     assert (job.id, job.next_run_at, job.last_run, job.schedule.at) == ("", None, None, None)
+
+
+def test_the_servers_own_job_is_not_listed_and_somebodys_of_that_name_is() -> None:
+    own = {"id": "own", **PLACEHOLDER}
+    schedule = {**PLACEHOLDER["schedule"], "anchorMs": AT_MS}
+    of_0_2 = {"id": "old", **PLACEHOLDER, "schedule": schedule, "state": {}}
+    del of_0_2["declarationKey"]
+    theirs = [
+        {"id": "enabled", **of_0_2, "enabled": True},
+        {"id": "text", **of_0_2, "payload": {"kind": "agentTurn", "message": "It is noon"}},
+        {"id": "short", "name": "clock", "enabled": False},
+    ]
+    assert read_jobs({"jobs": [own, of_0_2, *theirs]}) == [read_job(each) for each in theirs]
 
 
 def test_runs_are_read() -> None:

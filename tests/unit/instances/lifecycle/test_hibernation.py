@@ -12,6 +12,7 @@ from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import BootFailed, EngineUnavailable
 from chowder_local.core.events import EventType
+from chowder_local.openclaw.jobs import PLACEHOLDER
 from chowder_local.openclaw.shortcuts import HIBERNATION
 from chowder_local.relay.breakpoints import BreakpointMatch
 from tests.scripted.engine import Hold
@@ -115,6 +116,13 @@ async def test_openclaws_own_jobs_and_disabled_channels_do_not_keep_an_agent(
     }
     world.gateway.rpc_answers.update(answers)
     await hibernated(world)
+
+
+async def test_it_leaves_no_job_of_the_servers_own(world: World) -> None:
+    jobs = [{"id": "left", **PLACEHOLDER}, {"id": "mine", "name": "clock"}]
+    world.gateway.rpc_answers["cron.list"] = ok({"jobs": jobs})
+    await hibernated(world)
+    assert world.gateway.called("cron.remove") == [{"id": "left"}]
 
 
 async def test_a_turn_in_progress_or_a_program_of_the_agent_keeps_it(world: World) -> None:

@@ -15,6 +15,7 @@ from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.events import EventType
 from chowder_local.instances.schedule.clock import RESET, ClockChange
 from chowder_local.openclaw.clock import CLOCK_FILE, header_of, record_of
+from chowder_local.openclaw.jobs import PLACEHOLDER
 from tests.scripted.agents import agent_at
 from tests.scripted.gateway import ok, refused
 from tests.scripted.homes import of_folder
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 NEXT_YEAR = datetime(2027, 1, 1, 9, tzinfo=UTC)
 DAY = timedelta(days=1)
+ADDED = ok({"created": True, "job": {"id": "placeholder"}})
 
 
 def job(name: str, due: datetime | None, **state: Any) -> dict[str, Any]:
@@ -164,15 +166,24 @@ async def test_the_clock_of_a_failed_agent_is_not_set(world: World) -> None:
 
 async def test_a_jump_has_the_scheduler_look_at_once(world: World) -> None:
     world.gateway.rpc_answers["cron.list"] = jobs(job("daily", NEXT_YEAR))
-    world.gateway.rpc_answers["cron.add"] = ok({"id": "placeholder"})
+    world.gateway.rpc_answers["cron.add"] = ADDED
     await moved(world, await world.created(), NEXT_YEAR)
     assert world.gateway.called("cron.remove") == [{"id": "placeholder"}]
+
+
+async def test_a_job_that_a_killed_server_left_goes_at_the_next_jump(world: World) -> None:
+    left = {"id": "left", **PLACEHOLDER}
+    gone = refused("Automation not found: left. List automations and retry.")
+    world.gateway.rpc_answers["cron.list"] = ok({"jobs": [left]})
+    world.gateway.rpc_answers["cron.remove"] = gone
+    await moved(world, await world.created(), NEXT_YEAR)
+    assert world.gateway.called("cron.remove") == [{"id": "left"}]
 
 
 async def test_a_jump_waits_for_channels_that_openclaw_restarts_for_it(world: World) -> None:
     world.gateway.rpc_answers["cron.list"] = jobs(job("daily", NEXT_YEAR))
     suspended = refused("cron.add unavailable during gateway suspension", 503)
-    world.gateway.rpc_answers["cron.add"] = [suspended, ok({"id": "placeholder"})]
+    world.gateway.rpc_answers["cron.add"] = [suspended, ADDED]
     await moved(world, await world.created(), NEXT_YEAR)
     assert world.gateway.called("cron.remove") == [{"id": "placeholder"}]
 

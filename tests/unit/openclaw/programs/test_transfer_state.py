@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.openclaw.home.sanitize import sanitize_home
+from chowder_local.openclaw.jobs import PLACEHOLDER
 from chowder_local.openclaw.programs import transfer_state as program
 from tests.scripted.agents import CONVERSATIONS, STATE, agent_at, connect, first_column
 from tests.scripted.local_processes import unpack
@@ -194,7 +195,11 @@ def test_rows_that_every_agent_gets_are_no_reason_for_a_start(
             ("memory-core", "short-term-locks", "the lock of a process that has ended"),
         ):
             database.execute("INSERT INTO plugin_state_entries VALUES (?, ?, ?)", row)
-        database.execute("INSERT INTO cron_jobs VALUES ('skill-collection-review:main', 1, 'j')")
+        for key, is_enabled in (
+            ("skill-collection-review:main", 1),
+            (PLACEHOLDER["declarationKey"], 0),
+        ):
+            database.execute("INSERT INTO cron_jobs VALUES (?, ?, 'j')", (key, is_enabled))
     assert outcome(warm_sandbox, archive_of(original)) == {"done": True}
 
 
