@@ -278,7 +278,8 @@ async def test_tasks_are_told_while_somebody_follows(
     monkeypatch.setattr(activity, "COLLECT_S", 0.0)
     instance = await http.world.created()
     updated = int(http.world.clock().timestamp() * 1000)
-    old = {**HELPER, "id": "task-0", "status": "completed", "updatedAt": 1_600_000_000_000}
+    # It ended just before the turn began.
+    old = {**HELPER, "id": "task-0", "status": "completed", "updatedAt": updated - 1}
     ended = {**HELPER, "status": "failed", "error": "Broken.", "updatedAt": updated}
     http.world.gateway.rpc_answers["tasks.list"] = [
         scripted.ok({"tasks": [HELPER, old]}), scripted.ok({"tasks": [ended, old]}),

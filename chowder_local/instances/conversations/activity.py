@@ -45,8 +45,6 @@ LOOK_S = 1.0
 COLLECT_S = 0.2
 """What happens within this time is one reason to ask."""
 ENDED_KEPT = 10_000
-MARGIN = timedelta(seconds=5)
-"""A task may end before anybody has asked for it."""
 REPORT = timedelta(seconds=60)
 """So long after its end a task's report is waited for."""
 
@@ -113,7 +111,7 @@ class Activities:
 
     def _reports(self, instance: Instance, tasks: Sequence[Task]) -> list[str]:
         """What agents are still to say of tasks that have ended; OpenClaw tries it for a while."""
-        since = self._agent_time(instance) - REPORT
+        since = self._agent_time(instance, self.clock()) - REPORT
         return [
             f"It is still to report: {each.title}"
             for each in tasks
@@ -123,9 +121,8 @@ class Activities:
             and not self.unasked_turns.has_reported(instance.sandbox_id, each.own_session_key or "")
         ]
 
-    def _agent_time(self, instance: Instance) -> datetime:
-        now = self.clock()
-        return now if instance.clock is None else instance.clock.at(now)
+    def _agent_time(self, instance: Instance, at: datetime) -> datetime:
+        return at if instance.clock is None else instance.clock.at(at)
 
     async def wait_until_idle(self, instance_id: InstanceId, timeout_s: float) -> Activity:
         """What the agent is doing once it is idle, or after so many seconds.
@@ -212,11 +209,15 @@ class Activities:
         """Something has happened that may begin or end a task, while somebody watches."""
         instance_id = turn.instance_id
         if instance_id not in self._watches:
-            work = self._watch(instance_id)
+            work = self._watch(instance_id, turn.at)
             self._watches[instance_id] = self.group.create_task(work, name="watching tasks")
 
-    async def _watch(self, instance_id: InstanceId) -> None:
-        """Tells the tasks that begin and end, until there are none and the agent is idle."""
+    async def _watch(self, instance_id: InstanceId, began_at: datetime) -> None:
+        """Tells the tasks that begin and end, until there are none and the agent is idle.
+
+        One may end before anybody has asked for it, but one that had ended before the turn began at
+        `began_at` is no news.
+        """
         begun: dict[str, Task] = {}
         since: datetime | None = None
         try:
@@ -233,7 +234,7 @@ class Activities:
                         return
                     if not self.events.is_watched(instance.organization_id):
                         return
-                    since = since or self._agent_time(instance) - MARGIN
+                    since = since or self._agent_time(instance, began_at)
                     tasks = await list_tasks(self._gateway(instance))
                     self._tell(instance, tasks, begun, since)
                     is_over = not begun and not self.traces.in_progress(instance_id)
