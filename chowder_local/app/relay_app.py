@@ -350,9 +350,9 @@ class _StandIns:
                         media_type="text/event-stream",
                     )
                 elif reply is not None:
-                    response = Response(
-                        reply.body, reply.status, reply.headers, media_type=reply.content_type
-                    )
+                    # Many a client reads an empty body of a type as that type.
+                    media_type = reply.content_type if reply.body else None
+                    response = Response(reply.body, reply.status, reply.headers, media_type)
                 watcher.cancel()
         except* ChannelFault:
             _log.info("A fault cuts a call of %s off.", channel)

@@ -50,6 +50,19 @@ GUILD = {"id": GUILD_ID, "name": "Local", "icon": None, "owner_id": GUILD_ID, "p
 ROLE = {"id": GUILD_ID, "name": "@everyone", "permissions": "8", "position": 0}
 MESSAGE_CONTENT = 1 << 18
 """The application's flag with which it gets the text of messages."""
+APPLICATION = {
+    "id": BOT_ID,
+    "name": "Agent",
+    "description": "",
+    "icon": None,
+    "bot_public": False,
+    "bot_require_code_grant": False,
+    "verify_key": "0" * 64,
+    "flags": MESSAGE_CONTENT,
+    "owner": {**BOT, "id": GUILD_ID, "username": "owner", "bot": False},
+    "team": None,
+}
+"""With the members that libraries such as discord.py demand."""
 
 
 class _Refused(Exception):
@@ -190,8 +203,8 @@ async def _result(call: Call, path: list[str], form: Any, mailbox: Mailbox) -> A
             return {"url": GATEWAY_URL, "shards": 1, "session_start_limit": limit}
         case ("GET", "users", "@me"):
             return BOT
-        case ("GET", "oauth2", "applications", "@me"):
-            return {"id": BOT_ID, "name": "Agent", "flags": MESSAGE_CONTENT}
+        case ("GET", "oauth2", "applications", "@me") | ("GET", "applications", "@me"):
+            return APPLICATION
         case ("GET", "users", "@me", "guilds"):
             return [GUILD]
         case ("POST", "users", "@me", "channels"):

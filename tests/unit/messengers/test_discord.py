@@ -7,8 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+import httpx
 import pytest
 
+from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.messengers.discord import (
@@ -18,6 +20,7 @@ from chowder_local.messengers.discord import (
     GATEWAY,
     GATEWAY_URL,
     GUILD_ID,
+    MESSAGE_CONTENT,
     Discord,
     bot_token,
 )
@@ -210,6 +213,29 @@ async def test_the_agent_looks_up_people_and_channels(mailbox: Mailbox) -> None:
     commands = f"applications/{BOT_ID}/commands"
     assert await api(mailbox, "GET", commands) == []
     assert (await api(mailbox, "POST", commands, name="help"))["id"].isdecimal()
+
+
+async def test_clients_of_other_libraries_than_openclaws_find_what_they_demand(
+    world: World, mailbox: Mailbox
+) -> None:
+    await mailbox.add("person", person="Ada", text="Hello")
+    chat = await direct(mailbox, "Ada")
+    transport = httpx.ASGITransport(create_relay_app(world.relay, messengers=world.messengers))
+    headers = {"Authorization": f"Bot {bot_token(mailbox.secret)}"}
+    base = f"{mailbox.url}/{API}"
+    async with httpx.AsyncClient(transport=transport, base_url=base, headers=headers) as client:
+        for path in ("oauth2/applications/@me", "applications/@me"):
+            application = (await client.get(path)).json()
+            # Those that AppInfo of discord.py 2.7 does not do without.
+            assert application.keys() >= {
+                *("id", "name", "description", "icon", "owner", "verify_key"),
+                *("bot_public", "bot_require_code_grant"),
+            }
+            assert application["flags"] == MESSAGE_CONTENT
+            assert application["owner"].keys() >= {"id", "username", "discriminator", "avatar"}
+        # It parses a body that says it is JSON, also an empty one.
+        typing = await client.post(f"{chat}/typing")
+        assert (typing.status_code, typing.headers.get("content-type")) == (204, None)
 
 
 async def test_the_agent_fetches_an_image_that_discord_has_signed(mailbox: Mailbox) -> None:
