@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from fnmatch import fnmatch
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -28,18 +29,18 @@ WORKER_MEMORY_BYTES = 5 * 1024**3
 """What one may take: it has a server of its own with half a dozen agents."""
 COROUTINE_TIMEOUT_S = 300.0
 """Less than what pytest-timeout gives a test."""
-TOGETHER = ("tests/e2e/agents/", "chowder_local/conformance/")
-"""Folders whose modules share a server and its agents, so that one worker has them all."""
+TOGETHER = ("tests/e2e/agents/test_[a-c]", "tests/e2e/agents/", "chowder_local/conformance/")
+"""Modules that share a server and its agents, so that one worker has them all: the first that fits.
+
+Those of real agents are two, of about the same length: together they take longer than all others.
+"""
 
 
 class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]  # no types
     """A test file stays on one worker, so that what a module sets up is set up once."""
 
     def _split_scope(self, nodeid: str) -> str:
-        for folder in TOGETHER:
-            if nodeid.startswith(folder):
-                return folder
-        return nodeid.partition("::")[0]
+        return _together(nodeid) or nodeid.partition("::")[0]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,10 +69,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _how_early(item: pytest.Item) -> tuple[bool, bool, bool]:
     return (
-        not item.nodeid.startswith(TOGETHER),
+        _together(item.nodeid) is None,
         not item.get_closest_marker("long"),
         not item.get_closest_marker("docker"),
     )
+
+
+def _together(nodeid: str) -> str | None:
+    return next((each for each in TOGETHER if fnmatch(nodeid, f"{each}*")), None)
 
 
 @pytest.hookimpl(tryfirst=True)

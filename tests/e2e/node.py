@@ -36,7 +36,7 @@ def node_modules() -> Path:
 
 
 def packages_of(*names: str) -> Path:
-    """The folder with these packages, which name their versions; for occasional tests."""
+    """The folder with these packages, which name their versions; for nightly tests."""
     place = made_once("packages", lambda place: _npm(place, "install", *names), *names)
     return place / "node_modules"
 

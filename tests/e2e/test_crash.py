@@ -138,8 +138,8 @@ def held_id(api: Api, instance_id: str) -> str:
 @pytest.mark.parametrize(
     "moment",
     [
-        pytest.param("reserved", marks=pytest.mark.occasional),
-        pytest.param("held", marks=pytest.mark.occasional),
+        pytest.param("reserved", marks=pytest.mark.nightly),
+        pytest.param("held", marks=pytest.mark.nightly),
         "resumed",
     ],
 )
@@ -169,7 +169,7 @@ def test_a_server_killed_in_the_middle_of_a_model_call_counts_it_once_if_it_was_
     )
 
 
-@pytest.mark.occasional
+@pytest.mark.nightly
 def test_a_server_killed_before_it_has_written_a_settled_call_counts_it_once(
     quick_api: Api, quick_server: ServerProcess, limited: str
 ) -> None:

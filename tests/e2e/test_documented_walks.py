@@ -82,6 +82,7 @@ def test_the_readmes_quickstart_works_as_it_stands(asking_server: ServerProcess)
     assert [line for line in printed if '"status":"stopped"' in line]
 
 
+@pytest.mark.nightly
 def test_the_tutorial_prints_what_it_shows(own_server: ServerProcess, tmp_path: Path) -> None:
     # A terminal shows both streams.
     script, shown = ["exec 2>&1"], []

@@ -147,7 +147,7 @@ def evaluate(
     call("chowder-local", "instances", "rm", "desk", "--yes")
 
 
-@pytest.mark.occasional
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("command", "words"),
     [

@@ -151,7 +151,7 @@ def asked(text: str, **more: Any) -> dict[str, Any]:
     return {"model": MODEL, "input": text, "max_output_tokens": 48, **more}
 
 
-@pytest.mark.occasional
+@pytest.mark.nightly
 def test_an_agent_answers_with_a_real_local_model(api: Api, agent: str) -> None:
     path = responses_path(agent, "real")
     answer = api.post(path, json=asked("What is the capital of France?"), timeout=TURN_TIMEOUT_S)
@@ -195,6 +195,7 @@ def deltas_of(events: list[dict[str, Any]]) -> list[str]:
     return [each["delta"] for each in events if each["type"] == "response.output_text.delta"]
 
 
+@pytest.mark.nightly
 def test_its_stream_comes_in_pieces_that_add_up_and_is_counted(api: Api, agent: str) -> None:
     events = stream_in_pieces(api, agent)
     final = events[-1]

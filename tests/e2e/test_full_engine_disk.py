@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 pytestmark = [
     pytest.mark.docker,
-    pytest.mark.occasional,
+    pytest.mark.nightly,
     pytest.mark.timeout(900),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can start an engine"),
 ]

@@ -156,7 +156,7 @@ test("in sessions", chowder.trials(options, async ({ agent, session }) => {
 
 
 @pytest.mark.docker
-@pytest.mark.occasional
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("package", "options"),
     [("vitest@4.1.12", ["run", "--globals"]), ("jest@30.5.2", [])],

@@ -50,7 +50,7 @@ IS_POSSIBLE = sys.platform == "linux" and os.geteuid() == 0 and getattr(ssl, "HA
 
 pytestmark = [
     pytest.mark.docker,
-    pytest.mark.slow,
+    pytest.mark.nightly,
     pytest.mark.long,
     pytest.mark.timeout(900),  # The first sets up three machines with the sandbox image.
     pytest.mark.skipif(not IS_POSSIBLE, reason="it takes root on Linux, and Python 3.13"),
@@ -266,7 +266,6 @@ def test_without_egress_it_reaches_the_relay_only(deployed: Deployed, first: str
         assert "Are you there?" in said.json()["answers"][0]["text"], channel
 
 
-@pytest.mark.occasional
 def test_an_update_of_the_server_and_of_its_workers_loses_nothing(
     deployed: Deployed, first: str
 ) -> None:
@@ -310,7 +309,6 @@ def test_a_machine_that_dies_takes_its_agents_along_and_brings_each_back_once(
     deployed.sandbox(doomed)
 
 
-@pytest.mark.occasional
 def test_an_agent_on_another_machine_is_held_limited_looked_at_and_asks_before_it_acts(
     deployed: Deployed, first: str
 ) -> None:
@@ -357,7 +355,6 @@ def test_an_agent_on_another_machine_is_held_limited_looked_at_and_asks_before_i
     local(api, "DELETE", f"{path}/replies")
 
 
-@pytest.mark.occasional
 def test_an_agent_of_a_machine_that_is_cut_off_comes_back_elsewhere_and_is_not_doubled(
     deployed: Deployed, doomed: str
 ) -> None:
@@ -393,7 +390,6 @@ def test_an_agent_of_a_machine_that_is_cut_off_comes_back_elsewhere_and_is_not_d
     assert "Do you remember?" in api.say(doomed, "What did I ask last?")
 
 
-@pytest.mark.occasional
 def test_a_drained_machine_gives_its_agents_to_others(deployed: Deployed, doomed: str) -> None:
     api, (node, _) = deployed.api, deployed.sandbox(doomed)
     api.say(doomed, "Pack your things.")

@@ -232,7 +232,7 @@ def test_once(taught):
 """
 
 
-@pytest.mark.occasional
+@pytest.mark.nightly
 def test_a_run_fails_for_what_became_significantly_worse_and_says_so_where_ci_shows_it(
     quick_server: ServerProcess, tmp_path: Path
 ) -> None:

@@ -129,7 +129,7 @@ def has_run(api: Api, path: str, answer: re.Pattern[str]) -> bool:
     return any(answer.fullmatch(each["answer"]) for each in local(api, "GET", path).json()[:1])
 
 
-@pytest.mark.occasional
+@pytest.mark.nightly
 def test_a_job_runs_a_command_once_it_is_allowed_and_not_if_it_is_denied(
     api: Api, instance: str, policy: str
 ) -> None:
@@ -146,7 +146,7 @@ def test_a_job_runs_a_command_once_it_is_allowed_and_not_if_it_is_denied(
     local(api, "DELETE", f"instances/{instance}/replies")
 
 
-@pytest.mark.occasional
+@pytest.mark.nightly
 def test_an_agent_in_a_messenger_tells_later_what_has_come_of_a_command(
     api: Api, patient: str
 ) -> None:
@@ -172,7 +172,7 @@ def test_an_agent_in_a_messenger_tells_later_what_has_come_of_a_command(
     channel.disconnect()
 
 
-@pytest.mark.occasional
+@pytest.mark.nightly
 def test_a_command_that_is_always_allowed_does_not_wait_again(
     api: Api, instance: str, run: Run, policy: str
 ) -> None:
@@ -188,7 +188,7 @@ def test_a_command_that_is_always_allowed_does_not_wait_again(
     assert {"cat", "/usr/bin/ls"} <= set(patterns)
 
 
-@pytest.mark.occasional
+@pytest.mark.nightly
 def test_a_command_does_not_run_whose_message_was_cut_off_by_the_servers_death(
     api: Api, instance: str, run: Run, server: ServerProcess
 ) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.docker,
-    pytest.mark.occasional,
+    pytest.mark.nightly,
     pytest.mark.usefixtures("channels_disconnected"),
 ]
 

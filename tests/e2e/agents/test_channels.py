@@ -116,7 +116,7 @@ def test_telegram_is_connected_again_and_refuses_a_token_that_is_wrong(
 
 
 @pytest.mark.slow
-@pytest.mark.occasional
+@pytest.mark.nightly
 @pytest.mark.parametrize("channel", sorted(PLAUSIBLE))
 def test_a_channel_is_run_by_openclaw_with_what_it_is_given(
     api: Api, patient: str, engine: docker.DockerClient, channel: str

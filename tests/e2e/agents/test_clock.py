@@ -171,7 +171,7 @@ def test_a_second_run_is_the_same_and_jobs_run_once_each_at_their_times(
     ]
 
 
-@pytest.mark.occasional
+@pytest.mark.nightly
 def test_a_session_goes_on_after_months_of_the_clock(api: Api) -> None:
     instance_id = api.created("rested", openclaw_config=QUIET)
     api.until(instance_id, "running")

@@ -154,7 +154,7 @@ def test_names_with_dots_are_set_in_nested_objects_and_null_deletes(
 
 
 @pytest.mark.slow
-@pytest.mark.occasional
+@pytest.mark.nightly
 def test_settings_may_become_much_shorter(
     api: Api, engine: docker.DockerClient, patient: str
 ) -> None:

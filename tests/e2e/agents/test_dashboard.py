@@ -94,7 +94,7 @@ def test_what_is_pasted_runs_as_it_stands(
     assert quick_api.delete(f"instances/{instance_id}").status_code == 204
 
 
-@pytest.mark.occasional
+@pytest.mark.nightly
 def test_a_command_is_allowed_and_a_turn_is_ended_by_clicking(
     page: Page, api: Api, instance: str
 ) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.api import Api
 
-pytestmark = [pytest.mark.docker, pytest.mark.occasional, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.docker, pytest.mark.nightly, pytest.mark.timeout(600)]
 
 COUNT = 6_000
 """More than OpenClaw keeps by itself; twice as many do not fit into its memory."""

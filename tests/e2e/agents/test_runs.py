@@ -80,7 +80,7 @@ def test_a_session_is_set_back_and_its_message_replayed_up_to_a_call(
     assert sources == ["recording", "script: replies[0]"]
 
 
-@pytest.mark.occasional
+@pytest.mark.nightly
 def test_a_turn_is_run_again_on_forks_and_on_a_new_agent(
     api: Api, server: ServerProcess, instance: str, session: str, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

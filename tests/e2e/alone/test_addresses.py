@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import docker
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.nightly]
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from tests.scripted.world import World
 
 # Beside others it would measure their caches, too.
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 SHORT_S = 0.1
 LONGEST = 90.0
