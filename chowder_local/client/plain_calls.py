@@ -820,7 +820,8 @@ class PlainCalls(Transport):
         """A new instance with the snapshot's conversations, files and configuration.
 
         `jobs`: Whether the scheduled jobs of the copy run; `off` leaves them switched off, because
-        two agents would do the same work twice.
+        two agents would do the same work twice. `on` also runs those that are off in the original
+        only because that is a copy itself.
         """
         return self._call("POST", f"/local/snapshots/{segment(snapshot_id)}/fork",
                 json=given(name=name, jobs=jobs), timeout=self._turn_timeout)
@@ -829,7 +830,8 @@ class PlainCalls(Transport):
         """A new instance with a copy of this one's conversations, files and configuration.
 
         `jobs`: Whether the scheduled jobs of the copy run; `off` leaves them switched off, because
-        two agents would do the same work twice.
+        two agents would do the same work twice. `on` also runs those that are off in the original
+        only because that is a copy itself.
         """
         return self._call("POST", f"/local/instances/{segment(instance_id)}/fork",
                 json=given(name=name, jobs=jobs), timeout=self._turn_timeout)

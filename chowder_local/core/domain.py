@@ -247,6 +247,8 @@ class Instance:
     """Whether it may leave memory while it runs and nobody uses it."""
     clock: AgentClock | None = None
     """None if it was never set."""
+    switched_off_jobs: frozenset[str] = frozenset()
+    """The ids of its jobs that were on in its original, and that nobody has changed since."""
 
     @property
     def is_hibernated(self) -> bool:
@@ -286,7 +288,8 @@ class Snapshot:
     size_bytes: int = 0
     egress: Egress | None = None
     content: Mapping[str, Any] = field(default_factory=dict)
-    """The instance's `overrides`, `config`, `sessions`, `openclaw_version` and `clock`."""
+    """The instance's `overrides`, `config`, `sessions`, `openclaw_version`, `clock` and
+    `switched_off_jobs`."""
 
     @property
     def frozen_at(self) -> datetime:
@@ -305,6 +308,11 @@ class Snapshot:
         """The instance's clock at that time."""
         clock = self.content.get("clock")
         return None if clock is None else AgentClock(**clock)
+
+    @property
+    def switched_off_jobs(self) -> frozenset[str]:
+        """Those of the instance at that time."""
+        return frozenset(self.content.get("switched_off_jobs") or ())
 
 
 MAX_BUDGET_USD = 1e9

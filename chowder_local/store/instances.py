@@ -105,6 +105,7 @@ class InstanceChanges(TypedDict, total=False):
     may_hibernate: bool
     openclaw_version: str
     clock: AgentClock | None
+    switched_off_jobs: Collection[str]
 
 
 class RowChanges(InstanceChanges, total=False):
@@ -390,6 +391,8 @@ class InstanceQueries:
             columns["openclaw_config_ciphertext"] = ciphertext
         if (clock := columns.get("clock")) is not None:
             columns["clock"] = asdict(clock)
+        if "switched_off_jobs" in columns:
+            columns["switched_off_jobs"] = sorted(columns["switched_off_jobs"]) or None
         return columns
 
     def _instance(self, fields: dict[str, Any]) -> Instance:
@@ -398,6 +401,7 @@ class InstanceQueries:
             fields["openclaw_config"] = EncryptedJson(ciphertext, self.secret_box, name)
         if (clock := fields["clock"]) is not None:
             fields["clock"] = AgentClock(**clock)
+        fields["switched_off_jobs"] = frozenset(fields["switched_off_jobs"] or ())
         return Instance(**fields)
 
 

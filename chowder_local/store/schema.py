@@ -68,7 +68,7 @@ def find(path: Path, revisions: Collection[str] | None = None) -> list[Path]:
     return [each for _, each in sorted(backups, reverse=True)]
 
 
-REVISION = "v0010"
+REVISION = "v0011"
 """The newest revision; a file that has it is opened without importing Alembic."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -224,6 +224,7 @@ class InstanceRow(Table, table=True):
     origin_snapshot_id: str | None
     may_hibernate: bool = Field(sa_column_kwargs={"server_default": true()})
     clock: dict[str, Any] | None = Field(sa_type=JSON(none_as_null=True))
+    switched_off_jobs: list[str] | None = Field(sa_type=JSON(none_as_null=True))
 
 
 class WarmSandboxRow(Table, table=True):

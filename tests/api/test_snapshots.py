@@ -13,6 +13,8 @@ from tests.scripted.gateway import ok
 from tests.scripted.homes import archive, exported
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from chowder_local.core.domain import Instance
     from tests.api.conftest import Api
 
@@ -149,6 +151,84 @@ async def test_the_jobs_of_a_fork_are_off_unless_they_are_wanted(
     assert fork is not None
     assert (await http.world.settled(fork)).status is InstanceStatus.RUNNING
     assert changes_of_jobs(http) == changes
+
+
+async def copied(http: Api, path: str, **request: Any) -> Instance:
+    """The instance that a call makes, once it runs."""
+    answer = await http.post(path, **request)
+    assert answer.status_code == 201, answer.text
+    copy = await http.world.instances.get(answer.json()["id"])
+    assert copy is not None
+    return await http.world.settled(copy)
+
+
+async def fork_of_a_fork(http: Api, fork: Instance, **body: str) -> Instance:
+    return await copied(http, f"/local/instances/{fork.id}/fork", json={"name": "C", **body})
+
+
+async def of_a_snapshot(http: Api, fork: Instance, **body: str) -> Instance:
+    snapshot = await http.world.snapshots.take(fork)
+    await http.world.lifecycle.delete(fork.organization_id, fork.id)
+    return await copied(http, f"/local/snapshots/{snapshot.id}/fork", json={"name": "C", **body})
+
+
+async def of_a_restored_fork(http: Api, fork: Instance, **body: str) -> Instance:
+    snapshot = await http.world.snapshots.take(fork)
+    http.world.gateway.rpc_answers["cron.list"] = ok({"jobs": [JOB]})
+    assert (await http.get(f"/local/instances/{fork.id}/jobs")).json()[0]["is_enabled"]
+    http.world.gateway.rpc_answers["cron.list"] = ok({"jobs": OFF})
+    path = f"/local/instances/{fork.id}/restore"
+    assert (await http.post(path, json={"snapshot_id": snapshot.id})).status_code == 200
+    return await fork_of_a_fork(http, await http.world.settled(fork), **body)
+
+
+OFF = [JOB | {"enabled": False}, JOB | {"id": "j-2", "enabled": False}]
+"""The jobs of a fork; the second one was off in the original, too."""
+
+
+@pytest.mark.parametrize("copy", [fork_of_a_fork, of_a_snapshot, of_a_restored_fork])
+@pytest.mark.parametrize("jobs", ["on", "off"])
+async def test_a_fork_of_a_fork_runs_the_jobs_that_the_original_ran(
+    http: Api, copy: Callable[..., Awaitable[Instance]], jobs: str
+) -> None:
+    instance = await agent(http)
+    http.world.gateway.rpc_answers["cron.list"] = ok({"jobs": [JOB, OFF[1]]})
+    fork = await copied(http, f"/local/instances/{instance.id}/fork", json={"name": "Bea"})
+    http.world.gateway.rpc_answers["cron.list"] = ok({"jobs": OFF})
+    http.world.gateway.rpc_calls.clear()
+    await copy(http, fork, jobs=jobs)
+    switched_on = [("cron.update", {"id": "j-1", "patch": {"enabled": True}})]
+    assert changes_of_jobs(http) == (switched_on if jobs == "on" else [])
+
+
+async def test_a_fork_of_a_fork_leaves_off_what_somebody_switched_off_there(http: Api) -> None:
+    instance = await agent(http)
+    http.world.gateway.rpc_answers["cron.list"] = ok({"jobs": [JOB]})
+    fork = await copied(http, f"/local/instances/{instance.id}/fork", json={"name": "Bea"})
+    for enabled in (True, False):
+        http.world.gateway.rpc_answers |= {
+            "cron.get": ok(JOB), "cron.update": ok(JOB),
+            "cron.list": ok({"jobs": [JOB | {"enabled": enabled}]}),
+        }  # fmt: skip
+        path = f"/local/instances/{fork.id}/jobs/j-1"
+        assert (await http.patch(path, json={"is_enabled": enabled})).status_code == 200
+    http.world.gateway.rpc_calls.clear()
+    await fork_of_a_fork(http, fork, jobs="on")
+    assert changes_of_jobs(http) == []
+
+
+async def test_an_import_of_a_copys_export_runs_the_jobs_that_the_original_ran(http: Api) -> None:
+    http.world.gateway.rpc_answers["cron.add"] = ok(JOB | {"enabled": False})
+    http.world.programs.answers["jobs"] = {"jobs": [JOB, OFF[1]]}
+    copy = await agent(http)
+    for query in ({}, {"jobs": "on"}):
+        given = await http.get(f"/local/instances/{copy.id}/export")
+        http.world.gateway.rpc_calls.clear()
+        path = "/local/instances/import"
+        copy = await copied(http, path, params=query, content=given.content, headers=TAR)
+        enabled = [params["enabled"] for _, params in changes_of_jobs(http)]
+        assert enabled == [bool(query), False]
+        http.world.programs.answers["jobs"] = {"jobs": OFF}
 
 
 @pytest.mark.parametrize(("query", "is_enabled"), [({}, False), ({"jobs": "on"}, True)])

@@ -173,7 +173,8 @@ JobsSwitch = Annotated[
     Literal["on", "off"],
     Field(
         description="Whether the scheduled jobs of the copy run; `off` leaves them switched off, "
-        "because two agents would do the same work twice."
+        "because two agents would do the same work twice. `on` also runs those that are off in the "
+        "original only because that is a copy itself."
     ),
 ]
 

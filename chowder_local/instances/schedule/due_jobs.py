@@ -132,6 +132,7 @@ class DueJobs:
 
     async def note(self, instance: Instance, jobs: Sequence[Job]) -> None:
         """Takes note of all jobs that an agent has now."""
+        await self._note_switched_on(instance, jobs)
         due_at = next_due(jobs)
         if instance.id in self._followed or due_at is not None:
             followed = self._follow(instance.id)
@@ -303,7 +304,15 @@ class DueJobs:
                 if run.job_id == job_id and run.began_at >= since - TOLERANCE and gone is not None:
                     self._tell_ended(followed, instance, gone, run)
             followed.began.pop(job_id, None)
+        await self._note_switched_on(instance, listed.values())
         await self._store(followed, next_due(listed.values()))
+
+    async def _note_switched_on(self, instance: Instance, jobs: Iterable[Job]) -> None:
+        """Forgets that jobs were switched off in a copy which somebody has switched on again."""
+        switched_on = instance.switched_off_jobs & {each.id for each in jobs if each.is_enabled}
+        if switched_on:
+            still_off = instance.switched_off_jobs - switched_on
+            await self.instances.change(instance.id, now=self.clock(), switched_off_jobs=still_off)
 
     async def _compare(
         self,

@@ -92,6 +92,7 @@ class Forks:
             openclaw_version=snapshot.openclaw_version or DEFAULT_VERSION,
             origin_snapshot_id=snapshot.id,
             clock=snapshot.clock,
+            switched_off_jobs=snapshot.switched_off_jobs,
         )
         if keeps_jobs:
             self.keep_jobs(fork.id)
@@ -186,6 +187,7 @@ class Restores:
                 origin_snapshot_id=snapshot.id,
                 openclaw_version=version,
                 clock=clock,
+                switched_off_jobs=snapshot.switched_off_jobs,
             )
 
         async def write(

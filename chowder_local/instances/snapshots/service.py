@@ -258,6 +258,7 @@ class Snapshots:
                     "overrides": None if overrides is None else dict(overrides),
                     "openclaw_version": instance.openclaw_version,
                     "clock": None if instance.clock is None else asdict(instance.clock),
+                    "switched_off_jobs": sorted(instance.switched_off_jobs),
                 },
             )
             await self.queries.add(snapshot)

@@ -13,7 +13,7 @@ DATABASE = "state/openclaw.sqlite"
 MAX_JOBS = 1000
 # Those with a key are OpenClaw's own.
 QUERY = (
-    "SELECT name, enabled, job_json FROM cron_jobs WHERE declaration_key IS NULL"
+    "SELECT job_id, name, enabled, job_json FROM cron_jobs WHERE declaration_key IS NULL"
     " ORDER BY sort_order LIMIT ?"
 )
 
@@ -30,8 +30,8 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         return {"jobs": [], "problem": str(error)}
     return {
         "jobs": [
-            {**json.loads(job), "name": name, "enabled": bool(enabled)}
-            for name, enabled, job in rows
+            {**json.loads(job), "id": job_id, "name": name, "enabled": bool(enabled)}
+            for job_id, name, enabled, job in rows
         ]
     }
 

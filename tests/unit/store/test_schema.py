@@ -31,7 +31,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "v9001"
-down_revision = "v0010"
+down_revision = "v0011"
 
 
 def upgrade():
@@ -165,7 +165,7 @@ def test_an_upgrade_makes_a_backup_and_logs_its_path(
     next_revision()
     prepare(path)
     (backup,) = schema.find(path)
-    assert "from schema v0010 to v9001" in caplog.text
+    assert "from schema v0011 to v9001" in caplog.text
     assert str(backup) in caplog.text
     assert {name: rows_of(backup, name) for name in tables(backup)} == before
 

@@ -26,7 +26,7 @@ def test_jobs_are_read_without_openclaws_own(tmp_path: Path) -> None:
         database.execute("INSERT INTO cron_jobs VALUES ('k', 'a', NULL, 'rep', 0, '{\"x\": 1}', 0)")
         database.execute("INSERT INTO cron_jobs VALUES ('k', 'b', 'own', 'dream', 1, '{}', 1)")
     assert program.main({"state_dir": str(tmp_path)}) == {
-        "jobs": [{"x": 1, "name": "rep", "enabled": False}]
+        "jobs": [{"x": 1, "id": "a", "name": "rep", "enabled": False}]
     }
 
 
