@@ -43,7 +43,8 @@ MARKS = {Level.OK: ("ok", "green"), Level.WARN: ("warn", "yellow"), Level.FAIL: 
     type=click.Path(dir_okay=False, path_type=Path),
     is_flag=False,
     flag_value="chowder-local-bundle.zip",
-    help="Write an archive for a bug report to this file, without secrets.",
+    help="Write an archive for a bug report to this file, without keys and tokens. Logs in it may "
+    "quote what agents were told and have answered.",
 )
 @click.pass_obj
 def doctor(context: Context, output: Output, bundle: Path | None) -> int:
@@ -57,7 +58,10 @@ def doctor(context: Context, output: Output, bundle: Path | None) -> int:
     findings = [*_other_server(context), *examine(settings, context.env)]
     if bundle is not None:
         names = write_bundle(bundle, settings, context.env, findings)
-        note(f"{bundle} contains {', '.join(names)}. Check it before you share it.")
+        note(
+            f"{bundle} contains {', '.join(names)}. Logs may quote what agents were told and have "
+            "answered: check them before you share it."
+        )
     worst_is_fail = any(finding.level is Level.FAIL for finding in findings)
     if output is Output.JSON:
         show_json({"ok": not worst_is_fail, "findings": [asdict(finding) for finding in findings]})

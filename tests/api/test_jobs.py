@@ -85,6 +85,19 @@ async def test_a_job_is_created_in_openclaws_words_and_shown_in_ours(http: Api) 
     assert sent["sessionTarget"].startswith("session:s-")
 
 
+async def test_a_time_that_summer_time_leaves_out_moves_on_by_an_hour(http: Api) -> None:
+    instance = await http.world.created()
+    http.world.gateway.rpc_answers["cron.add"] = ok(raw(1_796_115_600_000))
+    answer_with(http.world)
+    schedule = {"kind": "at", "at": "2027-03-28T02:30:00", "timezone": "Europe/Berlin"}
+    body = {"name": "report", "schedule": schedule, "message": "It is half past two"}
+    answer = await http.post(f"/local/instances/{instance.id}/jobs", json=body)
+    assert answer.status_code == 201
+    # At 03:30 in Berlin.
+    (sent,) = params(http.world, "cron.add")
+    assert sent["schedule"]["at"] == "2027-03-28T01:30:00.000+00:00"
+
+
 @pytest.mark.parametrize(
     ("schedule", "words"),
     [
