@@ -6,7 +6,6 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -323,7 +322,7 @@ def rerun(
     the message: that of a snapshot, if one was taken between the turn before and the message, or
     before a few messages that are replayed then; else the present state with the conversation set
     back to before the message, and its files as they are now. The model calls before CALL get their
-    former answers; the agent's tools really run again.
+    former answers; the agent's tools really run again. The fork has the agent's reply rules.
     """
     run = Run.model_validate(client.run(response))
     if len(run.turns) != 1 or run.instance_id is None:
@@ -344,9 +343,15 @@ def rerun(
             "its call is in progress."
         )
     agent = find_instance(client, run.instance_id)
-    wait = partial(wait_until_running, client, timeout=timeout)
+    rules = client.replies(agent["id"])["own"]
+
+    def started(fork: dict[str, Any]) -> dict[str, Any]:
+        if rules is not None:
+            client.set_replies(rules["script"], fork["id"])
+        return wait_until_running(client, fork, timeout=timeout)
+
     title = (name or f"{agent['name']} rerun")[:NAME_MAX]
-    fork, state = _restored(client, agent, turn, title, wait)
+    fork, state = _restored(client, agent, turn, title, started)
     note(f"{fork['name']} ({fork['id']}) {state}")
     replay = Replay(client, fork["id"], turn, turn.calls[: number - 1], then_live=True)
     failure = replay.send(model=model, is_edited=edit)

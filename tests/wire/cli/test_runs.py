@@ -115,6 +115,7 @@ def created(**table: Any) -> dict[str, Any]:
         f"DELETE {path}/recording": (204, b""),
         "POST /v1/instances/fork-1/responses": {"id": "resp_2"},
         f"GET {path}/traces?limit=1": [{"id": "t-2"}],
+        f"GET /local/instances/{FISH['id']}/replies": {"own": None, "server": None},
         "GET /local/runs/resp_1?earlier=false&redact=false": a_run(),
         "GET /local/runs/t-2?earlier=false&redact=false": a_run("There are 4."),
         **table,
@@ -187,6 +188,25 @@ def test_a_turn_is_run_again_from_a_snapshot_after_the_messages_between(
     assert (len(whole["entries"]), "then_live" in whole) == (2, True)
     assert (list(part["entries"]), part["then_live"]) == (["00001"], True)
     assert "the snapshot s-1, and 1 later message replayed" in capsys.readouterr().err
+
+
+def test_the_fork_has_the_reply_rules_of_the_agent_from_its_first_message_on(serve: Serve) -> None:
+    script = {"replies": [{"match": {"text": "fish"}, "reply": "Three."}]}
+    snapshots = [{"id": "s-1", "name": None, "created_at": AT.format(2)}]
+    env, requests = serve(
+        created() | {
+            TRACES: [TURN, BEFORE], SNAPSHOTS: snapshots,
+            "POST /local/snapshots/s-1/fork": FORK,
+            "GET /local/runs/t-0?earlier=false&redact=false": a_run("Before."),
+            f"GET /local/instances/{FISH['id']}/replies": {"own": {"script": script, "used": [1]}},
+            "PUT /local/instances/fork-1/replies": {},
+        }
+    )  # fmt: skip
+    assert run(["rerun", "resp_1", "--from", "2"], env) == 0
+    assert sent(requests, "PUT /local/instances/fork-1/replies") == [script]
+    names = [name for name, _ in requests]
+    message = names.index("POST /v1/instances/fork-1/responses")
+    assert names.index("PUT /local/instances/fork-1/replies") < message
 
 
 def test_without_a_snapshot_the_conversation_is_set_back(serve: Serve, capsys: Output) -> None:
