@@ -131,7 +131,8 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         tier=settings.tier,
     )
     await services.budgets.open(services.default_organization_id, settings.budget_usd)
-    await last.enter_async_context(
+    # Closed first: the model calls that it cuts off end turns, which begins tasks.
+    await stack.enter_async_context(
         serve_relay(
             services.relay,
             services.inbox,

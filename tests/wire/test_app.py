@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,23 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
+from chowder_local.relay.breakpoints import BreakpointMatch
 from tests.scripted.engine import ScriptedEngine
+from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
+    from typing import Any
 
     import pytest
 
+    from chowder_local.core.domain import Instance
     from chowder_local.engine.engine_facts import EngineFacts
     from chowder_local.services import Services
 
 CALL = {"model": "gpt-4o", "input": [{"role": "user", "content": "Hi"}]}
+UNASKED_CALL = {"model": "gpt-4o", "input": [{"role": "user", "content": "[cron:1 daily] Go"}]}
 
 
 class Engine(ScriptedEngine):
@@ -62,6 +68,16 @@ async def open_server(
         yield services
 
 
+async def called(
+    services: Services, engine: Engine, instance: Instance, body: Mapping[str, Any]
+) -> httpx.Response:
+    """The answer to a model call of an agent."""
+    token = services.secret_box.relay_token(instance.sandbox_id)
+    url = f"http://127.0.0.1:{engine.relay_port}/openai/responses"
+    async with httpx.AsyncClient(trust_env=False, timeout=None) as client:
+        return await client.post(url, json=body, headers={"Authorization": f"Bearer {token}"})
+
+
 async def test_what_was_used_is_told_after_the_server_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,13 +85,22 @@ async def test_what_was_used_is_told_after_the_server_has_ended(
     async with open_server(tmp_path, engine, monkeypatch) as services:
         caller = await services.authentication.caller((tmp_path / "default.key").read_text())
         instance = await services.creation.create(caller.organization_id, name="Ada")
-        headers = {
-            "Authorization": f"Bearer {services.secret_box.relay_token(instance.sandbox_id)}"
-        }
-        url = f"http://127.0.0.1:{engine.relay_port}/openai/responses"
-        async with httpx.AsyncClient(trust_env=False) as client:
-            answer = await client.post(url, json=CALL, headers=headers)
+        answer = await called(services, engine, instance, CALL)
         assert answer.status_code == 200, answer.text
     async with open_server(tmp_path, engine, monkeypatch) as services:
         report = await services.cost_reports.report(caller.organization_id, instance.id, limit=1)
         assert report.totals.counts.calls == 1
+
+
+async def test_the_end_amid_a_turn_that_no_message_began_leaves_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(tmp_path)
+    async with open_server(tmp_path, engine, monkeypatch) as services:
+        caller = await services.authentication.caller((tmp_path / "default.key").read_text())
+        instance = await services.creation.create(caller.organization_id, name="Ada")
+        services.breakpoints.put(instance.id, BreakpointMatch(), once=False)
+        calling = asyncio.create_task(called(services, engine, instance, UNASKED_CALL))
+        await eventually(lambda: services.traces.in_progress(instance.id), "its turn has begun")
+    assert "The server is stopping." in (await calling).text
+    assert [each.message for each in caplog.records if each.exc_info] == []
