@@ -129,6 +129,24 @@ def healthy_server(settings: DataDirLayout) -> RunningServer | None:
     return running if is_ours else None
 
 
+def starting_server(
+    settings: DataDirLayout, timeout_s: float = READY_TIMEOUT_S
+) -> RunningServer | None:
+    """The server that has the data directory, once it takes calls; None if it ends before, or does
+    not in time.
+
+    Raises DataDirUnusable if the lock file cannot be opened.
+    """
+    deadline = time.monotonic() + timeout_s
+    with waiting(f"Waiting for the server that another command has started on {settings.data_dir}"):
+        while is_locked(settings) and time.monotonic() < deadline:
+            # A server that was killed has left its run file there.
+            if running := healthy_server(settings):
+                return running
+            time.sleep(POLL_S)
+    return None
+
+
 @dataclass(eq=False, repr=False)
 class NewServer:
     """A server process that imports its modules, and then waits for its settings."""

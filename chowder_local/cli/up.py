@@ -19,11 +19,12 @@ from chowder_local.cli.server_process import (
     healthy_server,
     importing_server,
     start_detached,
+    starting_server,
 )
 from chowder_local.core.data_dir_layout import DataDir
 from chowder_local.core.domain import Egress, Tier
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.process import ServerDiffers
+from chowder_local.core.errors.process import DataDirLocked, ServerDiffers
 from chowder_local.core.errors.sandboxes import ImageMissing
 
 if TYPE_CHECKING:
@@ -113,15 +114,23 @@ def _up(context: Context, seed: Path | None, detach: bool, server: NewServer | N
     settings = context.settings()
     # An invalid seed file is refused before anything is started.
     seeding = None if seed is None else read_file(context, seed)
-    if running := healthy_server(settings):
+    running = healthy_server(settings)
+    if running is None:
+        _check_files(settings)
+        try:
+            if not detach:
+                ensure_image(settings, context.env)
+                return _serve(context, settings, seeding)
+            _say_ready(context, settings, _start(settings, context.env, server))
+        except (DataDirLocked, ServerFailed) as failure:
+            if failure.exit_code != DataDirLocked.exit_code:
+                raise
+            # Another `up` was faster.
+            if (running := starting_server(settings)) is None:
+                raise
+    if running is not None:
         _check_settings(context, settings, running)
         _say_running(context, running)
-    else:
-        _check_files(settings)
-        if not detach:
-            ensure_image(settings, context.env)
-            return _serve(context, settings, seeding)
-        _say_ready(context, settings, _start(settings, context.env, server))
     if seeding is not None:
         seed_server(context.for_data_dir(), seeding)
     return 0

@@ -228,6 +228,7 @@ def test_a_second_server_cannot_take_the_data_directory_before_the_first_has_die
     monkeypatch.setattr("chowder_local.engine.images.is_there", lambda tag, env: True)
     # Otherwise the command would find the first server healthy and succeed.
     monkeypatch.setattr("chowder_local.cli.up.healthy_server", lambda _: None)
+    monkeypatch.setattr("chowder_local.cli.up.starting_server", lambda _: None)
     # It would configure logging in this process for all later tests.
     monkeypatch.setattr("chowder_local.core.logs.configure", lambda *_: None)
     first = start()

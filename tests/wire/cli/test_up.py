@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from chowder_local.app.effective_settings import effective_settings
+from chowder_local.cli import server_process
 from chowder_local.cli import up as module
 from chowder_local.cli.main import run
 from chowder_local.cli.run_file import RunningServer, find_running
-from chowder_local.cli.server_process import ServerFailed
+from chowder_local.cli.server_process import ServerFailed, healthy_server
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.errors.sandboxes import ImageMissing
 from chowder_local.core.settings import Settings
@@ -43,6 +45,41 @@ def test_a_running_server_is_left_alone(serve: Serve, tmp_path: Path, capsys: Ou
     assert f"  Dashboard {root_url}/  (sign in with '" in printed
     # The server has another version than this command line.
     assert "Run 'down' and 'up' to update" in notes
+
+
+@pytest.mark.usefixtures("has_image")
+@pytest.mark.parametrize("options", [[], ["-d"]])
+def test_the_second_of_two_at_once_waits_for_the_server_of_the_first(
+    serve: Serve,
+    tmp_path: Path,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+) -> None:
+    looks = 0
+
+    def healthy(settings: Settings) -> RunningServer | None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            serve(HEALTHY)
+        return healthy_server(settings)
+
+    monkeypatch.setattr(module, "healthy_server", healthy)
+    monkeypatch.setattr(server_process, "healthy_server", healthy)
+    # It would configure logging in this process for all later tests.
+    monkeypatch.setattr("chowder_local.core.logs.configure", lambda *_: None)
+    env = {**os.environ, "CHOWDER_DATA_DIR": str(tmp_path)}
+    lock = FileLock(Settings.read(env).lock_file)
+    with lock:
+        assert run(["up", *options], env) == 0
+        assert f"runs already (process {os.getpid()})" in capsys.readouterr().out
+        (tmp_path / "server.json").unlink()
+    # One that ends before it takes calls is no help.
+    lock.acquire()
+    monkeypatch.setattr(server_process, "healthy_server", lambda _: lock.release())
+    assert run(["up", *options], env) == 4
+    assert f"Another chowder-local server uses {tmp_path}." in capsys.readouterr().err
 
 
 def test_other_settings_than_those_of_the_running_server_are_an_error(
