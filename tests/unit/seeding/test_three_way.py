@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import dictionaries, sampled_from
 
 from chowder_local.seeding.three_way import Change, compare
@@ -41,6 +41,8 @@ SIDES = dictionaries(sampled_from("xyz"), sampled_from("abc"))
 OPPOSITE = {HERE: THERE, THERE: HERE, BOTH: BOTH}
 
 
+# A busy machine draws slowly.
+@settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SIDES, SIDES, SIDES)
 def test_no_side_loses_a_change_of_its_own_without_a_conflict(
     base: dict[str, str], here: dict[str, str], there: dict[str, str]
