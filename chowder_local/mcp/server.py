@@ -22,6 +22,7 @@ from chowder_local.api.operations import IN_PATH
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import OrganizationKeyRequired
+from chowder_local.core.strict_model import MAX_NAME_CHARS, MAX_UNKNOWN, nearest
 from chowder_local.core.visible_text import visible_text
 from chowder_local.mcp.tools import CHANGES_STATUS, EXPLAIN_FAILURE, SEND_MESSAGE, EditorTool, tools
 from chowder_local.openclaw.models import DEFAULT_MODELS
@@ -58,7 +59,6 @@ TEMPLATES: Mapping[str, tuple[str, str]] = {
     f"{OF_INSTANCE}/recording": ("recording", "An agent's recorded model calls, for a replay."),
 }
 JSON = "application/json"
-MAX_QUOTED = 60
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,15 @@ class ToolServer:
         missing = [name for name in tool.schema.get("required", ()) if name not in arguments]
         if missing:
             return _result(f"{tool.name} requires: {', '.join(missing)}", is_error=True)
-        if unknown := arguments.keys() - tool.schema["properties"].keys():
-            names = ", ".join(sorted(each[:MAX_QUOTED] for each in unknown))
-            allowed = ", ".join(tool.schema["properties"]) or "none"
-            return _result(f"{tool.name} has no {names}. It takes: {allowed}", is_error=True)
+        members = tool.schema["properties"]
+        if unknown := sorted(arguments.keys() - members.keys())[:MAX_UNKNOWN]:
+            near = nearest(unknown[0], members)
+            names = ", ".join(each[:MAX_NAME_CHARS] for each in unknown)
+            question = f" Did you mean {near}?" if near else ""
+            allowed = ", ".join(members) or "none"
+            return _result(
+                f"{tool.name} has no {names}.{question} It takes: {allowed}", is_error=True
+            )
         try:
             return _result(await self._use(context, tool, arguments))
         except (CallRefused, OrganizationKeyRequired) as refused:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Self, cast
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -32,6 +31,7 @@ from chowder_local.core import untrusted_json, untrusted_yaml
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Permission, Tier
 from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.errors.process import SettingsInvalid
+from chowder_local.core.strict_model import StrictModel
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.jobs import Schedule
 from chowder_local.relay.breakpoints import BreakpointMatch
@@ -156,9 +156,9 @@ HomePath = Annotated[str, AfterValidator(_below_home)]
 Text = Annotated[str, Field(min_length=1)]
 
 
-class _Part(BaseModel):
+class _Part(StrictModel):
     # Somebody may write a key itself instead of env:NAME.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
     _location: Location = PrivateAttr()
 
     @property

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import jsonschema_rs
 import regex
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from chowder_local.api.schemas.accounts import BudgetSetting
 from chowder_local.core.domain import BudgetPeriod
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed
+from chowder_local.core.strict_model import StrictModel
 from chowder_local.seeding.desired_state import read
 from chowder_local.trials.statistics import MAX_TRIALS, Plan
 
@@ -60,8 +61,8 @@ Text = Annotated[str, Field(min_length=1)]
 Pattern = Annotated[Text, AfterValidator(_pattern)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Part(StrictModel):
+    model_config = ConfigDict(frozen=True)
 
 
 class CalledTool(_Part):

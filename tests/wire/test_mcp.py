@@ -108,9 +108,10 @@ async def test_an_argument_that_a_tool_does_not_have_is_refused(server: Server) 
     assert sent.is_error
     assert created.is_error
     assert text_of(sent) == (
-        "send_message has no sesion. It takes: instance_id, text, session, model"
+        "send_message has no sesion. Did you mean session? "
+        "It takes: instance_id, text, session, model"
     )
-    assert "has no nmae" in text_of(created)
+    assert "has no nmae. Did you mean name?" in text_of(created)
 
 
 async def test_a_failure_is_explained_from_all_that_is_known(server: Server) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     StrictBool,
     StrictInt,
@@ -334,9 +333,6 @@ class LocalOrganizationView(BaseModel):
 
 class BudgetSetting(StrictModel):
     """A budget: the most that model calls may take in a period. What is left out has no limit."""
-
-    # A misspelt limit would limit nothing.
-    model_config = ConfigDict(extra="forbid")
 
     usd: Annotated[
         float | None,

@@ -123,9 +123,6 @@ Effect = Annotated[
 class FaultCreation(StrictModel):
     """A fault for the organization's next calls of a kind."""
 
-    # Without this check, a misspelt member would make a fault that nobody meant.
-    model_config = ConfigDict(extra="forbid")
-
     kind: Kind
     times: int = Field(1, ge=1, le=1000, description="How many calls get the fault.")
     instance_id: OfInstance = None
@@ -313,9 +310,6 @@ class RepliesView(BaseModel):
 
 class BreakpointSetting(StrictModel):
     """A breakpoint of an instance."""
-
-    # A misspelt `match` would hold every call.
-    model_config = ConfigDict(extra="forbid")
 
     match: Annotated[
         BreakpointMatch | None,

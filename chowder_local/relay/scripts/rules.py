@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from difflib import SequenceMatcher
-from functools import cache, cached_property
-from itertools import chain, islice
+from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -25,6 +23,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.errors.upstream import StreamBroken
+from chowder_local.core.strict_model import StrictModel, nearest
 from chowder_local.core.untrusted_json import is_deeper
 from chowder_local.relay.prompt_format import AGENT_TOOL_NAMES, client_name
 from chowder_local.relay.scripts.expressions import (
@@ -38,7 +37,7 @@ from chowder_local.relay.scripts.expressions import check as check_template
 from chowder_local.relay.wire.conversation import StreamStep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from regex import Pattern
 
@@ -55,19 +54,7 @@ MAX_BYTES = 4_000_000
 MAX_PATTERN_SIZE = 50_000
 """The limit for all regular expressions of a script together."""
 MAX_WAIT_S = 600.0
-MAX_HINTS = 10
-"""So many unknown members of an object are reported."""
-MAX_NAME_CHARS = 40
-"""Longer than any member's name."""
-MIN_RATIO = 0.6
 OVERLOADED = "overloaded"
-
-
-def _no_flag(value: Any) -> Any:
-    # YAML's `yes` and `no` are booleans, which Python takes for numbers.
-    if isinstance(value, bool):
-        raise ValueError("should be a number")
-    return value
 
 
 def _flag(value: Any) -> Any:
@@ -77,22 +64,6 @@ def _flag(value: Any) -> Any:
     return value
 
 
-def _nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name that a misspelt one may have meant.
-
-    Only the one with most letters in common is compared, because a script may have a hundred
-    thousand mistakes.
-    """
-    letters = set(name)
-    nearest = max(
-        names, key=lambda each: len(letters.intersection(each)) / len(letters.union(each))
-    )
-    is_near = (
-        len(name) <= MAX_NAME_CHARS and SequenceMatcher(None, name, nearest).ratio() >= MIN_RATIO
-    )
-    return nearest if is_near else None
-
-
 def _shallow(arguments: dict[str, Any]) -> dict[str, Any]:
     # The dashboard shows them indented, which would multiply them by their levels.
     if is_deeper(arguments, MAX_LEVELS):
@@ -100,52 +71,19 @@ def _shallow(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-Number = BeforeValidator(_no_flag)
-Seconds = Annotated[float, Field(ge=0, le=MAX_WAIT_S), Number]
-Count = Annotated[int, Field(ge=0), Number]
-Ordinal = Annotated[int, Field(ge=1), Number]
+Seconds = Annotated[float, Field(ge=0, le=MAX_WAIT_S)]
+Count = Annotated[int, Field(ge=0)]
+Ordinal = Annotated[int, Field(ge=1)]
 MatchText = Annotated[str, Field(max_length=10_000)]
 Id = Annotated[str, Field(max_length=200)]
 Arguments = Annotated[dict[str, Any], AfterValidator(_shallow)]
 
 
-class _Strict(BaseModel):
-    """Refuses unknown members: a misspelt one would be ignored silently."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, content: Any) -> Any:
-        if not isinstance(content, dict) or content.keys() <= cls._members().keys():
-            return content
-        unknown = [each for each in content if each not in cls._members()][:MAX_HINTS]
-        problems = [
-            InitErrorDetails(type=cls._hint(str(each)), loc=(str(each),), input=content[each])
-            for each in unknown
-        ]
-        raise ValidationError.from_exception_data(cls.__name__, problems)
-
-    @classmethod
-    @cache
-    def _members(cls) -> dict[str, None]:
-        aliases = (each.validation_alias for each in cls.model_fields.values())
-        choices = (each.choices for each in aliases if isinstance(each, AliasChoices))
-        return dict.fromkeys(map(str, (*cls.model_fields, *chain(*choices))))
-
-    @classmethod
-    def _hint(cls, name: str) -> PydanticCustomError:
-        """The error for a misspelt member, with the nearest one."""
-        nearest = _nearest(name, cls._members())
-        question = f" Did you mean {nearest}?" if nearest else ""
-        return PydanticCustomError(
-            "extra_forbidden",
-            "No such member.{question} Allowed: {allowed}",
-            {"question": question, "allowed": ", ".join(cls._members())},
-        )
+class _Part(StrictModel):
+    model_config = ConfigDict(frozen=True)
 
 
-class Condition(_Strict):
+class Condition(_Part):
     """When a rule applies: all members that are given must match. Without any it always applies."""
 
     text: MatchText | None = Field(
@@ -217,7 +155,7 @@ class Condition(_Strict):
         return any(each is not None for each in members)
 
 
-class Pause(_Strict, StreamStep):
+class Pause(_Part, StreamStep):
     """Sends nothing for a while."""
 
     wait_s: Seconds = Field(description="Seconds to wait.")
@@ -227,7 +165,7 @@ class Pause(_Strict, StreamStep):
         return b""
 
 
-class Verbatim(_Strict, StreamStep):
+class Verbatim(_Part, StreamStep):
     """Sends text as it is, such as a broken event."""
 
     raw: str = Field(description="Text to send, in UTF-8.")
@@ -236,7 +174,7 @@ class Verbatim(_Strict, StreamStep):
         return self.raw.encode()
 
 
-class Cut(_Strict, StreamStep):
+class Cut(_Part, StreamStep):
     """Breaks the connection."""
 
     cut: Annotated[Literal[True], BeforeValidator(_flag)] = Field(description="Always true.")
@@ -245,7 +183,7 @@ class Cut(_Strict, StreamStep):
         raise StreamBroken("the reply script cut the answer off")
 
 
-class ToolCall(_Strict):
+class ToolCall(_Part):
     """A call of one of the agent's tools, or of a function of the client's."""
 
     name: str = Field(
@@ -258,14 +196,14 @@ class ToolCall(_Strict):
     )
 
 
-class TokenCounts(_Strict):
+class TokenCounts(_Part):
     """Token counts that the answer reports. Without one, it is about what a real model counts."""
 
     input_tokens: Count | None = Field(None, description="Tokens of the request.")
     output_tokens: Count | None = Field(None, description="Tokens of the answer.")
 
 
-class Action(_Strict):
+class Action(_Part):
     """One answer of the model: text, tool calls, both, or an error."""
 
     text: str | None = Field(None, description="Text of the answer.")
@@ -297,7 +235,7 @@ class Action(_Strict):
     )
     delay_s: Seconds = Field(0.0, description="Seconds before the answer begins.")
     pace_s: Seconds = Field(0.0, description="Seconds between two pieces of the text.")
-    error: Annotated[int, Field(ge=400, le=599), Number] | Literal["overloaded"] | None = Field(
+    error: Annotated[int, Field(ge=400, le=599)] | Literal["overloaded"] | None = Field(
         None,
         description="HTTP status of the provider's error; `overloaded` is the status that the "
         "provider has for that.",
@@ -353,7 +291,7 @@ Reply = Annotated[
 ]
 
 
-class Rule(_Strict):
+class Rule(_Part):
     """A reply, and when the model gives it."""
 
     name: str | None = Field(None, description="Name of the rule in error messages and reports.")
@@ -375,7 +313,7 @@ class Rule(_Strict):
         return [Action(text=each) if isinstance(each, str) else each for each in replies]
 
 
-class ReplyScript(_Strict):
+class ReplyScript(_Part):
     """Rules, of which the first that matches applies, and what happens without one."""
 
     unmatched: Literal["offline", "fail"] = Field(
@@ -443,7 +381,7 @@ class ReplyScript(_Strict):
 
 def _unknown_tool(name: str, known: frozenset[str]) -> PydanticCustomError:
     name = name[:TOOL_NAME_MAX]
-    near = _nearest(name, sorted(known))
+    near = nearest(name, sorted(known))
     message = (
         f"there is no tool {name!r}{f'; did you mean {near!r}?' if near else '.'} "
         "List functions of your client, and tools of MCP servers and plugins, under `tools` of "

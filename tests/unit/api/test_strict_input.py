@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from chowder_local.api.routes import OPERATIONS
-from chowder_local.core.strict_model import numbers_of
+from chowder_local.core.strict_model import (
+    MAX_NAME_CHARS,
+    MAX_UNKNOWN,
+    StrictModel,
+    numbers_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +50,29 @@ def _problems(model: type[BaseModel], content: dict[str, Any]) -> dict[tuple[Any
 @pytest.mark.parametrize("name", sorted(MODELS.keys() - OPEN))
 def test_an_unknown_member_is_refused(name: str) -> None:
     assert _problems(MODELS[name], {"sesion": "x"})["sesion",] == "extra_forbidden"
+
+
+@pytest.mark.parametrize(
+    ("name", "misspelt", "hint"),
+    [
+        ("ClockSetting", "is_frozen", "Did you mean frozen? Allowed: at, frozen, seed"),
+        ("ChannelMessageCreation", "form", "Did you mean from? Allowed: from, "),
+        ("LogQuery", "zzz", "No such member. Allowed: "),
+        ("a query without parameters", "limit", "No such member. Allowed: none"),
+    ],
+)
+def test_the_nearest_member_is_suggested(name: str, misspelt: str, hint: str) -> None:
+    model = MODELS.get(name, StrictModel)
+    with pytest.raises(ValidationError, match=re.escape(hint)):
+        model.model_validate({misspelt: 1})
+
+
+def test_of_a_million_letters_and_mistakes_few_are_reported() -> None:
+    long = {f"{'s' * 100_000}{number}": 1 for number in range(100)}
+    found = _problems(MODELS["ClockSetting"], long)
+    assert found.keys() == {("s" * MAX_NAME_CHARS,)}
+    short = _problems(MODELS["ClockSetting"], dict.fromkeys(map(str, range(100_000)), 1))
+    assert len(short) == MAX_UNKNOWN
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))

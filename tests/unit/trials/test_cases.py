@@ -45,7 +45,11 @@ def test_a_case_has_the_plan_of_its_file_or_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "right", "words"),
     [
-        ("contains:", "contians:", "line 8, cases[0].checks[0].contians: Extra inputs"),
+        (
+            "contains:",
+            "contians:",
+            "line 8, cases[0].checks[0].contians: No such",
+        ),
         ('{contains: "3"}', '{contains: "3", regex: a}', "line 8, cases[0].checks[0]: A check"),
         ('{contains: "3"}', "{regex: '('}", "It should be a regular expression"),
         ('{contains: "3"}', "{json_schema: {type: no}}", "It should be a JSON schema"),
