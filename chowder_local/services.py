@@ -357,6 +357,7 @@ class Services:
             warm_sandboxes=self.warm_sandboxes,
             organizations=self.organizations,
             versions=self.versions,
+            file_programs=self.file_programs,
             group=self.tasks,
             setting=settings.reuse,
         )

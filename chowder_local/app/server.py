@@ -21,7 +21,7 @@ from chowder_local.core.secrets import SecretBox
 from chowder_local.core.tasks import Shutdown, logging_errors, owned_tasks
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag, openclaw_version
-from chowder_local.engine.specs import HOME, STATE_DIR, TEMPORARY, Limits, SandboxDefaults
+from chowder_local.engine.specs import HOME, STATE_DIR, Limits, SandboxDefaults
 from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.instances.monitoring.usage import DiskWatch
@@ -110,7 +110,9 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         home=HOME,
         state_dir=STATE_DIR,
         gateways=await stack.enter_async_context(open_gateways()),
-        state_transfers=await stack.enter_async_context(StateTransfers(engine, HOME, TEMPORARY)),
+        state_transfers=await stack.enter_async_context(
+            StateTransfers(engine, HOME, is_alone=True)
+        ),
         egress_rule=egress_rule,
         relay_url=relay_url,
         server_facts=_server_facts(settings, machine, relay_url),

@@ -239,6 +239,12 @@ def _say_ready(context: Context, settings: Settings, running: RunningServer) -> 
         note(
             "", "Egress is off: agents reach only their models, unless they have their own setting."
         )
+    if settings.reuse:
+        note(
+            "",
+            "Sandboxes are used again in one organization: a gateway's memory may still have texts "
+            "of a deleted agent, which programs in the sandbox cannot read.",
+        )
     if not settings.is_on_loopback:
         from chowder_local.core.settings import exposure_warning
         from chowder_local.engine.self_container import is_in_container

@@ -781,7 +781,8 @@ class PlainCalls(Transport):
         Such a sandbox has nothing of the former agent in its files and databases, but its memory
         may.
 
-        `reuses_sandboxes`: Whether deleted agents leave their sandboxes to new ones.
+        `reuses_sandboxes`: Whether deleted agents leave their sandboxes to new ones. A gateway's
+        memory may still have texts of the former agent; programs in it cannot read them.
         """
         return self._call("PATCH", "/local/organization",
                 json=given(reuses_sandboxes=reuses_sandboxes))

@@ -162,8 +162,9 @@ class Settings(DataDirLayout, BaseModel):
     reuse: bool | None = Field(
         None,
         description="`on`: the sandbox of a deleted agent serves the next one of its organization, "
-        "once nothing of the former agent is left in its files; `off`: it is destroyed. By default "
-        "it is used again in organizations that have chosen that.",
+        "once nothing of the former agent is left but what its gateway's memory may have, which "
+        "programs in it cannot read; `off`: it is destroyed. By default it is used again in "
+        "organizations that have chosen that.",
     )
     max_sandboxes: int | None = Field(
         None,

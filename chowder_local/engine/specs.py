@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 HOME = "/data"
 
-TEMPORARY = ("/tmp", "/dev/shm")  # noqa: S108 - in the sandbox
-"""What else an agent can write to, in its sandbox's memory."""
-
 STATE_DIR = f"{HOME}/.openclaw"
 
 CA_FILE = "chowder-ca.pem"

@@ -1,4 +1,4 @@
-"""An agent's clock in its sandbox; `docker/sandbox/clock` is the other end."""
+"""An agent's clock in its sandbox; `docker/sandbox/native` is the other end."""
 
 from __future__ import annotations
 

@@ -94,6 +94,10 @@ class FilePrograms:
                     self._waiting.append(waiting)
                     self._has_waiting.set()
 
+    async def end_in(self, sandbox_id: SandboxId) -> None:
+        """Ends those that wait in a sandbox, which may have parts of files in memory."""
+        await self._end([each for each in self._waiting if each.sandbox_id == sandbox_id])
+
     async def _reuse(self, sandbox_id: SandboxId, stack: AsyncExitStack) -> Process | None:
         """A program that waits in the sandbox and ends with the stack, if one answers."""
         # The one that waits for the shortest time, so that those in excess end.
@@ -109,7 +113,7 @@ class FilePrograms:
                 stack.push_async_exit(ending.pop_all())
                 return waiting.process
         # Whatever ended it has ended the others, too.
-        await self._end([each for each in self._waiting if each.sandbox_id == sandbox_id])
+        await self.end_in(sandbox_id)
         return None
 
     async def _end_idle(self) -> None:

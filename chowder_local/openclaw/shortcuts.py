@@ -340,7 +340,7 @@ FAILURE_MARKERS = Shortcut(
 
 PROGRAM_CLOCK = Shortcut(
     "program clock",
-    relies_on="a C library that programs load first (docker/sandbox/clock)",
+    relies_on="a C library that programs load first (docker/sandbox/native)",
     plain_way="an agent's clock is moved for its gateway only: commands that it runs, as date, "
     "have the machine's time",
 )

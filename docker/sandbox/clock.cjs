@@ -1,4 +1,4 @@
-// Sets the agent's clock and the seed of its ids: a request with the header writes the record that clock/clock.c maps into
+// Sets the agent's clock and the seed of its ids: a request with the header writes the record that native/clock.c maps into
 // every program, so that the clock is set before the request is answered. Where the image has no such
 // library, only `Date` of the gateway and its workers follows.
 "use strict";

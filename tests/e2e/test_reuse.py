@@ -38,7 +38,32 @@ PLACES = (
     "/tmp/note",
     "/tmp/openclaw/note.log",
     "/dev/shm/note",
+    "/dev/shm/folder/note",
+    "/tmp/folder/note",
+    "/data/.openclaw/agents/main/folder/note",
 )
+PLANT = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+os.symlink("/data", "/tmp/link")
+os.symlink("/data", "/data/.openclaw/state/link")
+queue = libc.mq_open(b"/note", os.O_CREAT | os.O_RDWR, 0o600, None)
+made = [libc.shmget(1, 4096, 0o1600), libc.msgget(1, 0o1600), libc.semget(1, 1, 0o1600)]
+assert min(queue, *made) >= 0, (queue, made)
+"""
+KERNEL = """
+cd /data/.openclaw
+find /tmp /dev/shm /dev/mqueue state agents -name note -o -name link -o -name folder
+for kind in shm msg sem; do sed 1d /proc/sysvipc/$kind; done
+"""
+READABLE = """
+import glob, os
+for process in glob.glob("/proc/[0-9]*"):
+    name = open(process + "/cmdline").read()
+    is_openclaws = name.startswith(("openclaw-gateway", "/usr/local/bin/node"))
+    if is_openclaws and os.access(process + "/mem", os.R_OK):
+        print(name)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +142,9 @@ def test_nothing_of_a_deleted_agent_is_left_in_the_sandbox_that_the_next_one_get
         code, said = inside(container, f"mkdir -p $(dirname {place}) && echo {secret} > {place}")
         assert code == 0, said
     assert found_in(container, secret).count("\n") > len(PLACES)
+    for program in (PLANT, READABLE):
+        assert inside(container, f"python3 -c '{program}'") == (0, "")
+    assert len(inside(container, KERNEL)[1].splitlines()) > 8
     log = f"instances/{former}/logs"
     began = local(api, "GET", log).text
 
@@ -125,6 +153,7 @@ def test_nothing_of_a_deleted_agent_is_left_in_the_sandbox_that_the_next_one_get
     eventually(lambda: times_ready(server, container) > before, "the sandbox is blank again")
     following = created_in(api, engine, container)
     assert found_in(container, secret) == ""
+    assert inside(container, KERNEL) == (0, "")
     assert secret not in str(config_of(container))
     assert secret not in str(container.top())
     listed = local(api, "GET", f"instances/{following}/sessions").json()["sessions"]

@@ -309,7 +309,10 @@ class LocalOrganizationChange(StrictModel):
 
     reuses_sandboxes: Annotated[
         StrictBool,
-        Field(description="Whether deleted agents leave their sandboxes to new ones."),
+        Field(
+            description="Whether deleted agents leave their sandboxes to new ones. A gateway's "
+            "memory may still have texts of the former agent; programs in it cannot read them."
+        ),
     ]
 
 

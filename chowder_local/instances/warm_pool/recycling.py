@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.lifecycle.agents import Agent
     from chowder_local.instances.versions import OpenclawVersions
     from chowder_local.instances.warm_pool.sandboxes import Make, WarmSandboxes
+    from chowder_local.openclaw.file_programs import FilePrograms
     from chowder_local.openclaw.gateway import Gateway
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Recycling:
     warm_sandboxes: WarmSandboxes
     organizations: Organizations
     versions: OpenclawVersions
+    file_programs: FilePrograms
     group: asyncio.TaskGroup
     setting: bool | None
     """The server's: on for all organizations, off, or as each organization has it."""
@@ -192,6 +194,7 @@ class Recycling:
             raise GatewayUnavailable("it goes on working") from None
         if has_foreign_process(await agents.engine.processes(used.sandbox_id)):
             raise GatewayUnavailable("it runs other programs")
+        await self.file_programs.end_in(used.sandbox_id)
         async with self.warm_sandboxes.state_transfers.open(used.sandbox_id) as transfer:
             await transfer.unpack(iter([blank]))
             await transfer.clear()

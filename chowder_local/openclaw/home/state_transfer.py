@@ -14,7 +14,7 @@ from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.openclaw.sandbox_exec import command, last_stderr_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable
 
     from chowder_local.core.domain import SandboxId
     from chowder_local.openclaw.sandbox_exec import Process, Unpacker
@@ -78,10 +78,13 @@ class StateTransfers:
     A context manager: leaving the block ends the waiting programs.
     """
 
-    def __init__(self, engine: Unpacker, home: str, temporary: Sequence[str] = ()) -> None:
-        """`temporary` are the other folders in which agents may write, which `clear` empties."""
+    def __init__(self, engine: Unpacker, home: str, *, is_alone: bool = False) -> None:
+        """`is_alone`: all that the home's user has on its machine is the agent's.
+
+        Then `clear` removes that, too.
+        """
         self._engine = engine
-        self._command = (*command("transfer_state.py"), home, *temporary)
+        self._command = (*command("transfer_state.py"), home, *(["alone"] if is_alone else []))
         self._waiting: dict[SandboxId, _Program] = {}
 
     async def __aenter__(self) -> Self:

@@ -1,21 +1,25 @@
 """Replaces a running agent's conversations and files by those of another home.
 
-Runs in the sandbox as the agent's user, with its home as argument, and then the other folders in
-which the agent may write. Each input line is answered by a
-line of JSON: `ready`; `stage` returns the folder into which the other home must be unpacked;
+Runs in the sandbox as the agent's user, with its home as argument, and then `alone` if nothing else
+is of that user there. Each input line is answered by a line of JSON: `ready`; `stage` returns the
+folder into which the other home must be unpacked;
 `check` may come while the gateway still starts; `apply` replaces the state. State that the gateway
 reads only when it starts is not applied: the answer is `done: false`, and nothing has changed.
 `sync` answers once the state is on the disk. `clear` replaces the state by that of a new agent, and
-leaves nothing of the former one on the disk; `check own` tells whether it could.
+leaves nothing of the former one on the disk or, if it is alone, in the kernel; `check own` tells
+whether it could.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import glob
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import stat
 import sys
@@ -25,7 +29,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator
 
 AGENT = "agents/main/agent/openclaw-agent.sqlite"
 STATE = "state/openclaw.sqlite"
@@ -125,7 +129,7 @@ OF_THE_SANDBOX = {
 }
 """Tables that stay as they are in the sandbox."""
 
-LOGS = ("audit_events", "diagnostic_events", "operator_approvals", "skill_usage")
+RECORDS = ("audit_events", "diagnostic_events", "operator_approvals", "skill_usage")
 """Of these tables, those that tell what an agent did."""
 
 OF_LATER_RELEASES = {"exec_approvals_config", "operator_approvals"}
@@ -155,7 +159,17 @@ index of memories is written some five seconds after a message, and an agent may
 KEPT = {"openclaw.json", "chowder-ca.pem", "chowder-clock", "tmp"}
 """What belongs to the sandbox in an agent's state folder."""
 
-CHECKPOINT_ATTEMPTS = 20
+LOGS = "/tmp/openclaw"  # noqa: S108 - in the sandbox
+"""Where the gateway appends to files, in a folder that it makes only when it starts."""
+
+NOT_OF_FILES = {"proc", "devpts", "mqueue"}
+"""File systems whose entries show something else: programs, terminals and queues."""
+
+IPC_RMID = 0
+FIRST_PROCESS = 1
+"""The container's own, which has nothing of the agent's in memory."""
+
+ATTEMPTS = 20
 
 
 class Unfit(Exception):
@@ -165,9 +179,10 @@ class Unfit(Exception):
 class Agent:
     """An agent whose gateway keeps running while its state is replaced."""
 
-    def __init__(self, home: str, temporary: Sequence[str] = ()) -> None:
+    def __init__(self, home: str, *, is_alone: bool = False) -> None:
+        """`is_alone`: all of its user's on the machine is the agent's, and `clear` removes it."""
         self.home = home
-        self.temporary = temporary
+        self.is_alone = is_alone
         self.state = os.path.join(home, ".openclaw")
         # On the same volume, so that files can be renamed into place.
         parent = os.path.join(self.state, "tmp")
@@ -260,15 +275,15 @@ class Agent:
             with closing(connect(os.path.join(self.new, AGENT))) as theirs:
                 check_version(self.databases[AGENT], theirs)
                 theirs.backup(self.databases[AGENT])
-            copy_state(state, LOGS)
+            copy_state(state, RECORDS)
             state.execute("DETACH theirs")
             for database in self.databases.values():
                 wipe(database)
             self.clear_files()
             self.take_files()
-        for name in os.listdir(self.folder):
-            # The gateway may still write where it had a folder open.
-            shutil.rmtree(os.path.join(self.folder, name), ignore_errors=True)
+        empty(self.folder)
+        if self.is_alone:
+            clear_kernel(self.home)
 
     def clear_files(self) -> None:
         """Removes all files of the home but the databases, and what the gateway holds open."""
@@ -280,19 +295,8 @@ class Agent:
             self.put_aside(os.path.join(self.state, name))
         databases = [os.path.join(self.state, each) for each in (AGENT, STATE)]
         kept = {f"{each}{suffix}" for each in databases for suffix in ("", "-wal", "-shm")}
-        kept |= {*open_files()}
-        for folder in (
-            *(os.path.join(self.state, each) for each in {*above, "tmp"}),
-            *self.temporary,
-        ):
-            for parent, folders, names in os.walk(folder):
-                if parent == self.folder:
-                    folders.clear()
-                    continue
-                for path in {os.path.join(parent, each) for each in names} - kept:
-                    # The engine's own mark in /tmp is root's.
-                    if os.lstat(path).st_uid == os.getuid():
-                        os.unlink(path)
+        for name in {*above, "tmp"}:
+            empty(os.path.join(self.state, name), {*kept, self.folder})
 
     def sync(self) -> None:
         """Waits until the home's file system is on the disk."""
@@ -446,7 +450,7 @@ def has_table(database: sqlite3.Connection, name: str, table: str) -> bool:
 def wipe(database: sqlite3.Connection) -> None:
     """Removes what deleted rows have left in a database's pages and in its log."""
     database.execute("VACUUM")
-    for _ in range(CHECKPOINT_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         is_blocked, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if not is_blocked:
             return
@@ -466,13 +470,135 @@ def is_empty(path: str) -> bool:
     return is_folder(path) and not os.listdir(path)
 
 
-def open_files() -> Iterator[str]:
-    """The paths that the agent's programs hold open."""
-    for folder in glob.iglob("/proc/[0-9]*/fd"):
-        with suppress(OSError):
-            for each in os.scandir(folder):
-                with suppress(OSError):
-                    yield os.readlink(each)
+def empty(folder: str, kept: Collection[str] = ()) -> None:
+    """Removes what the agent's user has in a folder, as `leftovers` lists it.
+
+    Raises Unfit if it does not stay empty, OSError if something cannot be removed.
+    """
+    for _ in range(ATTEMPTS):
+        if not (found := leftovers(folder, kept)):
+            return
+        for path in reversed(found):
+            try:
+                (os.rmdir if is_folder(path) else os.unlink)(path)
+            except OSError as error:
+                # The gateway has removed it, or has written into it.
+                if error.errno not in {errno.ENOENT, errno.ENOTEMPTY}:
+                    raise
+    raise Unfit(f"{folder} cannot be emptied")
+
+
+def leftovers(folder: str, kept: Collection[str]) -> list[str]:
+    """What the agent's user has in a folder's file system, each folder before its entries.
+
+    `kept` is left out, and so is what a program holds open, with the folders above.
+    """
+    found, needed = [], set[str]()
+    device = os.lstat(folder).st_dev
+    for parent, names, files in os.walk(folder, onerror=refuse):
+        entries, names[:] = [*names, *files], []
+        for name in entries:
+            path = os.path.join(parent, name)
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                continue
+            # The engine's own mark in /tmp is root's.
+            if status.st_uid == 0 != os.getuid() or status.st_dev != device:
+                continue
+            if path in kept or (stat.S_ISREG(status.st_mode) and is_open(path)):
+                while (path := os.path.dirname(path)) != folder:
+                    needed.add(path)
+                continue
+            found.append(path)
+            if stat.S_ISDIR(status.st_mode):
+                os.chmod(path, stat.S_IRWXU)
+                names.append(name)
+    return [each for each in found if each not in needed]
+
+
+def refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def is_open(path: str) -> bool:
+    """Whether another program holds a file open: then it cannot be leased for writing.
+
+    Whoever may not look into a program's descriptors learns that, too.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except (FileNotFoundError, PermissionError):
+        return False
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def clear_kernel(home: str) -> None:
+    """Removes what the agent's user has outside of its home.
+
+    Raises Unfit if something is left, or the memory of another program can be read.
+    """
+    mounts = list(writable_mounts())
+    for folder, kind in mounts:
+        if folder != home and os.path.isdir(folder) and kind not in NOT_OF_FILES:
+            empty(folder)
+    os.makedirs(LOGS, stat.S_IRWXU, exist_ok=True)
+    queues = [folder for folder, kind in mounts if kind == "mqueue"]
+    if not queues:
+        raise Unfit("its message queues cannot be listed")
+    for folder in queues:
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+    remove_ipc()
+    for _ in range(ATTEMPTS):
+        if not any(map(is_readable, glob.glob("/proc/[0-9]*"))):
+            return
+        # A program of the server's ends, of which nothing tells here.
+        time.sleep(0.1)
+    raise Unfit("the memory of its programs can be read")
+
+
+def writable_mounts() -> Iterator[tuple[str, str]]:
+    """Where file systems are mounted that can be written to, and of which kind they are."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as lines:
+        for line in lines:
+            mount, _, source = line.partition(" - ")
+            folder, options = mount.split()[4:6]
+            kind, _, more = source.split()[:3]
+            if "ro" not in (*options.split(","), *more.split(",")):
+                yield folder.encode().decode("unicode_escape"), kind
+
+
+def remove_ipc() -> None:
+    """Removes System V's shared memory, queues and semaphores."""
+    system = ctypes.CDLL(None, use_errno=True)
+    for kind in ("shm", "msg", "sem"):
+        with open(f"/proc/sysvipc/{kind}", encoding="utf-8") as lines:
+            _, *rows = lines
+        for row in rows:
+            number = int(row.split()[1])
+            arguments = (number, 0, IPC_RMID) if kind == "sem" else (number, IPC_RMID, 0)
+            if getattr(system, f"{kind}ctl")(*arguments):
+                raise OSError(ctypes.get_errno(), f"{kind} {number} cannot be removed")
+
+
+def is_readable(process: str) -> bool:
+    """Whether the memory of another program, of which this is the folder in /proc, can be read."""
+    if os.path.basename(process) in {str(FIRST_PROCESS), str(os.getpid())}:
+        return False
+    try:
+        with open(f"{process}/cmdline", "rb") as command, open(f"{process}/mem", "rb"):
+            # One that has ended has none, but is listed until it is waited for.
+            return command.read(1) != b""
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
 
 
 def sync(path: str) -> None:
@@ -491,14 +617,14 @@ def outcome_of(action: Callable[[], None]) -> dict[str, Any]:
     return {"done": True}
 
 
-def serve(home: str, requests: TextIO, answers: TextIO, temporary: Sequence[str] = ()) -> None:
+def serve(home: str, requests: TextIO, answers: TextIO, *, is_alone: bool = False) -> None:
     """Answers requests until the input ends."""
     agent = None
     try:
         for line in requests:
             answer: dict[str, Any] = {}
             if line == "stage\n" and agent is None:
-                agent = Agent(home, temporary)
+                agent = Agent(home, is_alone=is_alone)
                 answer["staged"] = agent.staged
             elif line == "check\n" and agent is not None:
                 answer = outcome_of(agent.check)
@@ -521,4 +647,6 @@ def serve(home: str, requests: TextIO, answers: TextIO, temporary: Sequence[str]
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.stdin, sys.stdout, sys.argv[2:])
+    # Sent if another program opens a file at the moment of `is_open`; it would end this one.
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+    serve(sys.argv[1], sys.stdin, sys.stdout, is_alone="alone" in sys.argv[2:])

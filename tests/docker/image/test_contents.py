@@ -59,7 +59,7 @@ def test_the_agent_is_nobody_special_and_can_write_only_its_home(container: Cont
 
 
 def test_the_tools_of_an_agent_are_there(container: Container) -> None:
-    names = ["git", "curl", "ps", "python3", "npm"]
+    names = ["git", "curl", "ps", "python3", "python", "npm"]
     assert inside(container, f"for name in {' '.join(names)}; do command -v $name; done").count(
         "/"
     ) >= len(names)

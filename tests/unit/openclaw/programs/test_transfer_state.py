@@ -336,8 +336,8 @@ def test_a_database_of_another_release_needs_a_start(
     assert "another version" in checked(warm_sandbox, archive_of(original))["reason"]
 
 
-def cleared(used: Path, blank: Path, temporary: Path) -> dict[str, Any]:
-    with closing(program.Agent(str(used.parent), [str(temporary)])) as agent:
+def cleared(used: Path, blank: Path) -> dict[str, Any]:
+    with closing(program.Agent(str(used.parent))) as agent:
         unpack(agent.staged, [archive_of(blank)])
         return program.outcome_of(agent.clear)
 
@@ -346,8 +346,6 @@ def test_nothing_of_a_cleared_home_is_left_on_the_disk(
     original: Path, warm_sandbox: Path, tmp_path: Path
 ) -> None:
     secret = b"the color is teal"
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
     places = [
         original.parent / ".cache/note",
         original / "note",
@@ -355,7 +353,7 @@ def test_nothing_of_a_cleared_home_is_left_on_the_disk(
         original / "tmp/note",
         original / "agents/main/agent/note",
         original / "workspace/memory/note.md",
-        temporary / "note",
+        original / "agents/main/folder/note",
     ]
     for path in places:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -366,12 +364,12 @@ def test_nothing_of_a_cleared_home_is_left_on_the_disk(
         # Deleted rows stay in free pages, and in the log, until something is written over them.
         live.executemany("INSERT INTO transcript_events VALUES (?)", [(secret.decode(),)] * 1000)
         live.execute("DELETE FROM transcript_events WHERE rowid % 2")
-        assert cleared(original, warm_sandbox, temporary) == {"done": True}
+        assert cleared(original, warm_sandbox) == {"done": True}
         assert live.execute("SELECT * FROM transcript_events").fetchall() == [("warm-up",)]
         files = [each for each in (tmp_path / "original").rglob("*") if each.is_file()]
         assert [each for each in files if secret in each.read_bytes()] == []
     assert (original / "workspace/AGENTS.md").exists()
-    assert list(temporary.iterdir()) == []
+    assert not (original / "agents/main/folder").exists()
 
 
 def test_a_home_of_which_a_gateway_keeps_something_in_memory_is_not_cleared(
@@ -379,9 +377,28 @@ def test_a_home_of_which_a_gateway_keeps_something_in_memory_is_not_cleared(
 ) -> None:
     with connect(original / STATE) as database:
         database.execute("INSERT INTO task_runs VALUES ('task-1')")
-    answer = cleared(original, warm_sandbox, tmp_path / "none")
+    answer = cleared(original, warm_sandbox)
     assert answer == {"done": False, "reason": "it has task_runs"}
     assert "teal" in first_column(original)
+
+
+def test_a_folder_is_emptied_of_all_but_what_a_program_holds_open(tmp_path: Path) -> None:
+    (outside := tmp_path / "outside").mkdir()
+    (outside / "file").touch()
+    (folder := tmp_path / "folder").mkdir()
+    (folder / "deep/deeper").mkdir(parents=True)
+    (folder / "deep/link").symlink_to(outside)
+    (folder / "closed").mkdir()
+    (folder / "closed/file").touch(0o000)
+    (folder / "closed").chmod(0o500)
+    (folder / "locks").mkdir()
+    (folder / "locks/free").touch()
+    with (folder / "locks/held").open("w"):
+        program.empty(str(folder))
+        assert sorted(folder.rglob("*")) == [folder / "locks", folder / "locks/held"]
+    program.empty(str(folder))
+    assert list(folder.iterdir()) == []
+    assert (outside / "file").exists()
 
 
 def test_a_home_is_cleared_once_openclaw_has_written_its_index(
@@ -390,7 +407,7 @@ def test_a_home_is_cleared_once_openclaw_has_written_its_index(
     with connect(original / program.INDEXING) as indexing:
         indexing.execute("BEGIN IMMEDIATE")
         with ThreadPoolExecutor(1) as beside:
-            clearing = beside.submit(cleared, original, warm_sandbox, tmp_path / "none")
+            clearing = beside.submit(cleared, original, warm_sandbox)
             with connect(original / CONVERSATIONS) as live:
                 live.execute("INSERT INTO transcript_events VALUES ('late')")
                 assert not clearing.done()
