@@ -90,8 +90,8 @@ class Budget:
         )
 
     def begin_period(self, now: datetime) -> None:
-        """Begins the next period, if this one is over."""
-        if self.until is not None and now >= self.until:
+        """Begins the period of now, if this one is over, or a clock that was ahead began it."""
+        if self.until is not None and not self.since <= now < self.until:
             self.since, self.spent = self.limits.per.begin(now), Spent()
             self.refused_at = self.refusal = None
 

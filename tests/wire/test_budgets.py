@@ -271,6 +271,17 @@ async def test_a_new_day_begins_with_nothing(scene: Scene) -> None:
     assert (await scene.call()).status_code == 200
 
 
+async def test_a_day_that_a_clock_ahead_of_time_began_ends_with_its_correction(
+    scene: Scene,
+) -> None:
+    scene.world.clock.advance(3 * 24 * 3600)
+    await scene.limit(DAY, model_calls=1)
+    await scene.call()
+    assert (await scene.call()).status_code == 400
+    scene.world.clock.advance(-3 * 24 * 3600)
+    assert (await scene.call()).status_code == 200
+
+
 async def test_a_day_has_what_was_spent_before_its_budget_and_a_change_keeps_it(
     scene: Scene,
 ) -> None:
