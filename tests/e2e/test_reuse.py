@@ -83,6 +83,8 @@ def api(server: ServerProcess) -> Iterator[Api]:
         answer = local(api, "PATCH", "organization", json={"reuses_sandboxes": True})
         assert answer.json() == {"reuses_sandboxes": True}
         yield api
+        # What one test leaves to the next is destroyed: each begins with the pool's own sandbox.
+        local(api, "PATCH", "organization", json={"reuses_sandboxes": False})
 
 
 def created(api: Api, **fields: object) -> str:
