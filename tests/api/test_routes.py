@@ -68,6 +68,7 @@ AGENT = "/v1/instances/0a-1b"
         (f"POST {AGENT}/conversations", f"{AGENT}/session/{{name}}/responses"),
         (f"POST {AGENT}/session/responses", f"{AGENT}/session/{{name}}/responses"),
         (f"GET {AGENT}/models/gpt-4o", f"GET {AGENT}/models lists"),
+        (f"GET {AGENT}/session/a/b/models", f"GET {AGENT}/models lists"),
         ("GET /v1/models", "GET /v1/instances/{id}/models lists"),
         (f"POST {AGENT}/embeddings", "call the model provider itself"),
         (f"POST {AGENT}/vector_stores", "call the model provider itself"),
