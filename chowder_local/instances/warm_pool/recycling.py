@@ -124,7 +124,8 @@ class Recycling:
         fingerprint = self.warm_sandboxes.fingerprint
         if (
             self.setting is False
-            or used.status not in {InstanceStatus.RUNNING, InstanceStatus.STOPPED}
+            # What a stopped one was doing would go on while it is made blank.
+            or used.status is not InstanceStatus.RUNNING
             or used.gateway_url is None
             or not (used.clock is None or used.clock.is_of_the_machine)
             or used.egress not in {None, self.warm_sandboxes.agents.egress.default}
@@ -174,11 +175,9 @@ class Recycling:
 
     async def _clear(self, used: Instance, url: str, blank: bytes) -> None:
         agents = self.warm_sandboxes.agents
-        if used.status is InstanceStatus.STOPPED:
-            await agents.engine.unpause(used.sandbox_id)
         gateway = agents.gateway_of(used.sandbox_id, url)
         if not await gateway.is_started():
-            # A stop or a restore has drained it. Suspending again returns the suspension's id.
+            # A restore has drained it. Suspending again returns the suspension's id.
             await gateway.resume((await gateway.suspend(used.sandbox_id)).id)
         if used.clock is not None:
             # Without a seed.

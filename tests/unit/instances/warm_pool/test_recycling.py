@@ -210,6 +210,20 @@ async def test_a_restore_uses_the_agents_own_sandbox_if_none_is_ready(world: Wor
     assert world.engine.made("boot") == 1
 
 
+async def test_a_stopped_agents_sandbox_is_destroyed_as_it_is(world: World) -> None:
+    deleted, restored = await used(world), await used(world)
+    snapshot = await world.snapshots.take(restored, None)
+    for each in (deleted, restored):
+        await world.lifecycle.stop(world.organization_id, each.id)
+    world.engine.calls.clear()
+    await delete(world, deleted)
+    await world.restores.restore(world.organization_id, await world.now(restored), snapshot.id)
+    states = {world.engine.state(each.sandbox_id) for each in (deleted, restored)}
+    assert states == {SandboxState.MISSING}
+    unpaused = {sandbox_id for call, sandbox_id in world.engine.calls if call == "unpause"}
+    assert not unpaused & {each.sandbox_id for each in (deleted, restored)}
+
+
 async def test_a_reset_leaves_none(world: World) -> None:
     former, other = await used(world), await used(world)
     await delete(world, former)
