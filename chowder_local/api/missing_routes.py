@@ -67,7 +67,10 @@ _ADVICE = tuple(
             r"/session/responses\Z",
             "The session's name is missing: POST to {agent}/session/{{name}}/responses.",
         ),
-        (r"\A/v1(/instances/[^/]+(/session/.+)?)?/models\b", "GET {agent}/models lists the models."),
+        (
+            r"\A/v1(/instances/[^/]+(/session/.+)?)?/models\b",
+            "GET {agent}/models lists the models.",
+        ),
         (
             r"/(assistants|audio|batches|embeddings|evals|fine_tuning|images|moderations|realtime|"
             r"threads|uploads|vector_stores|videos)\b",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from chowder_local.core import logs
 from chowder_local.core.domain import InstanceStatus
-from chowder_local.core.errors.requests import InstanceStateWrong
+from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +51,13 @@ def instance(request: Request) -> Instance:
 def exits(request: Request) -> AsyncExitStack:
     """Closes what a handler enters, once the response is sent."""
     return cast("AsyncExitStack", request.scope["state"]["exits"])
+
+
+def require_living(instance: Instance | None) -> Instance:
+    """The instance. Raises InstanceNotFound if there is none, or if it is deleted."""
+    if instance is None or instance.status is InstanceStatus.TERMINATED:
+        raise InstanceNotFound
+    return instance
 
 
 def require_running(instance: Instance) -> None:

@@ -86,7 +86,8 @@ async def test_all_channels_are_listed_as_the_configuration_has_them(http: Api, 
 
 
 async def test_a_channels_required_fields_need_no_key(http: Api) -> None:
-    answer = await http.get("/v1/instances/whatever/channels/matrix", key=None)
+    agent = await http.world.created()
+    answer = await http.get(f"/v1/instances/{agent.id}/channels/matrix", key=None)
     assert answer.status_code == 200
     assert answer.json() == {
         "channel": "matrix",
@@ -96,6 +97,11 @@ async def test_a_channels_required_fields_need_no_key(http: Api) -> None:
             "access_token": "The bot's access token; or give user_id and password instead.",
         },
     }
+
+
+async def test_an_instance_that_does_not_exist_has_no_channels(http: Api) -> None:
+    answer = await http.get("/v1/instances/whatever/channels/discord", key=None)
+    assert (answer.status_code, answer.json()) == (404, {"detail": "Instance not found."})
 
 
 async def test_an_unknown_channel_is_a_404(http: Api, path: str) -> None:

@@ -85,6 +85,20 @@ async def test_a_stopped_agent_gets_it_when_it_is_started(http: Api, path: str) 
     assert waiting.status_code == 409
 
 
+async def test_a_deleted_agent_has_no_messages_and_no_inbox(http: Api, path: str) -> None:
+    agent = f"/local/instances/{path.split('/')[3]}"
+    await http.call("DELETE", agent.replace("/local", "/v1"))
+    for method, gone in (
+        ("GET", path),
+        ("DELETE", path),
+        ("GET", f"{agent}/channels/messages"),
+        ("GET", f"{agent}/messages"),
+        ("GET", f"{agent}/inbox"),
+        ("DELETE", f"{agent}/inbox"),
+    ):
+        assert (await http.call(method, gone)).status_code == 404, (method, gone)
+
+
 async def test_line_has_no_text_beside_a_picture(http: Api, path: str) -> None:
     message = {"from": "Ada", "text": "Look", "image": "iVBORw0KGgo="}
     refused = await http.post(path.replace("telegram", "line"), json=message)

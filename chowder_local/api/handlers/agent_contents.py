@@ -29,11 +29,12 @@ from chowder_local.api.schemas.agent_contents import (
     SkillView,
 )
 from chowder_local.api.uploads import upload_into
+from chowder_local.core.domain import InstanceId
 from chowder_local.core.errors.agents import ChannelNotFound
 from chowder_local.http import responses
 from chowder_local.http.bodies import parse, parse_query
 from chowder_local.http.responses import JSON
-from chowder_local.http.services import running_instance, services
+from chowder_local.http.services import require_living, running_instance, services
 from chowder_local.openclaw.channel_table import CHANNELS
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ async def list_channels(request: Request) -> list[ChannelView]:
 
 async def get_channel(request: Request) -> ChannelInfoView:
     """The fields that connecting a channel requires; the same for every agent."""
+    instance_id = InstanceId(request.path_params["instance_id"])
+    require_living(await services(request).instances.get(instance_id))
     return ChannelInfoView.from_channel(_channel(request))
 
 

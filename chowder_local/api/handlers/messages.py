@@ -18,7 +18,7 @@ from chowder_local.api.schemas.messages import (
 from chowder_local.core.errors.agents import HookRefused
 from chowder_local.http.bodies import json_of, parse_query, read_body
 from chowder_local.http.responses import CLIENT_CLOSED_REQUEST, json_in_thread, while_connected
-from chowder_local.http.services import instance, instance_of, services
+from chowder_local.http.services import instance, instance_of, require_living, services
 from chowder_local.instances.schedule.hooks import MAX_BODY_BYTES
 from chowder_local.openclaw.session_keys import session_key
 
@@ -74,7 +74,7 @@ async def list_messages(request: Request) -> Response:
     An answer that says that there is nothing to say (NO_REPLY, HEARTBEAT_OK) is no message.
     """
     query = parse_query(request, MessagesQuery)
-    instance = await instance_of(request)
+    instance = require_living(await instance_of(request))
     names = services(request).session_names
     keys = {query.session, session_key(query.session)}
 
@@ -111,7 +111,7 @@ async def list_inbox(request: Request) -> Response:
     also without Internet.
     """
     query = parse_query(request, EntriesQuery)
-    instance = await instance_of(request)
+    instance = require_living(await instance_of(request))
     page = await _page(request, services(request).inbox_entries, instance, query)
     if page is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
@@ -130,7 +130,7 @@ async def list_inbox(request: Request) -> Response:
 
 async def clear_inbox(request: Request) -> None:
     """Removes the webhooks of the inbox. Later ones get greater numbers."""
-    instance = await instance_of(request)
+    instance = require_living(await instance_of(request))
     await services(request).inbox_entries.remove(instance.id)
 
 

@@ -14,7 +14,7 @@ from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.agents import ChannelNotFound
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.http.bodies import parse, parse_query
-from chowder_local.http.services import instance, running, services
+from chowder_local.http.services import instance, require_living, running, services
 from chowder_local.messengers.mailbox import AnswerProgress, wait_for
 from chowder_local.messengers.service import CAPTIONLESS, LACKS, STAND_INS
 from chowder_local.openclaw.channel_table import CHANNELS
@@ -104,7 +104,8 @@ async def list_channel_messages(request: Request) -> list[ChannelMessage]:
 
 async def list_all_channel_messages(request: Request) -> list[ChannelMessage]:
     """What people and the agent have said in all channels, oldest first."""
-    return await _messages(request, await services(request).messengers.mailboxes(instance(request)))
+    agent = require_living(instance(request))
+    return await _messages(request, await services(request).messengers.mailboxes(agent))
 
 
 async def _messages(request: Request, mailboxes: Sequence[Mailbox]) -> list[ChannelMessage]:
@@ -132,10 +133,10 @@ async def _mailbox(request: Request) -> Mailbox:
 
 
 async def mailbox_of(request: Request, agent: Instance, channel: str) -> Mailbox:
-    """Raises ChannelNotFound."""
+    """Raises ChannelNotFound, and InstanceNotFound if the agent is deleted."""
     if channel not in CHANNELS:
         raise ChannelNotFound
-    return await services(request).messengers.mailbox(agent, channel)
+    return await services(request).messengers.mailbox(require_living(agent), channel)
 
 
 def _lacking(channel: str, member: str) -> dict[str, Any]:
