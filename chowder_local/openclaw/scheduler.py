@@ -15,11 +15,15 @@ from chowder_local.openclaw.jobs import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.openclaw.jobs import Job, JobRun
 
 _PAGE = 200
-"""The most jobs or runs that OpenClaw lists at once."""
+"""The most jobs that OpenClaw lists at once."""
+_PAGE_OF_RUNS = 20
+"""Few runs are news."""
 
 
 async def list_jobs(gateway: Gateway) -> dict[str, Job]:
@@ -43,10 +47,21 @@ async def list_jobs(gateway: Gateway) -> dict[str, Job]:
     return {key: read_job(raw) for key, raw in listed.items() if not is_placeholder(raw)}
 
 
-async def list_runs(gateway: Gateway, count: int) -> list[JobRun]:
-    """The latest runs, latest first. Raises GatewayUnavailable, RpcRefused."""
-    wanted = {"scope": "all", "limit": min(count, _PAGE)}
-    return read_runs(await gateway.call("cron.runs", wanted))
+async def list_runs(gateway: Gateway, since: datetime) -> list[JobRun]:
+    """The runs that have ended since a time, latest first.
+
+    Raises GatewayUnavailable, RpcRefused.
+    """
+    runs: list[JobRun] = []
+    offset = 0
+    while True:
+        wanted = {"scope": "all", "limit": _PAGE_OF_RUNS, "offset": offset}
+        answer = await gateway.call("cron.runs", wanted)
+        page = read_runs(answer)
+        runs += (each for each in page if each.ended_at >= since)
+        offset += _PAGE_OF_RUNS
+        if not (page and page[-1].ended_at >= since and answer.get("hasMore")):
+            return runs
 
 
 async def rearm(gateway: Gateway) -> None:

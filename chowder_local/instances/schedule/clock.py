@@ -16,23 +16,22 @@ from chowder_local.core.domain import AgentClock, InstanceStatus
 from chowder_local.core.errors.agents import ClockRefused, GatewaySuspended, GatewayUnavailable
 from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.core.events import EventType
-from chowder_local.core.untrusted_json import object_at
+from chowder_local.instances.schedule.advanced_runs import AdvancedRuns, is_running, waits
 from chowder_local.openclaw.jobs import JobKind
 from chowder_local.openclaw.scheduler import list_jobs, list_runs, rearm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from chowder_local.core.domain import Instance, InstanceId
     from chowder_local.core.events import Events
     from chowder_local.instances.lifecycle.agents import Agent, Agents
     from chowder_local.instances.lifecycle.residency import Residency
+    from chowder_local.instances.schedule.advanced_runs import AdvancedRun, Jobs
     from chowder_local.instances.schedule.due_jobs import DueJobs
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.openclaw.jobs import Job
     from chowder_local.relay.call_log import CallLog
-
-    Jobs = Mapping[str, Job]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MACHINE_CLOCK = AgentClock()
@@ -62,22 +61,6 @@ class ClockChange:
 
 
 RESET = ClockChange(is_frozen=False, sets_seed=True, is_reset=True)
-
-
-@dataclass(frozen=True)
-class AdvancedRun:
-    """A run of a job that an advance has let happen, by the agent's clock."""
-
-    job_id: str
-    job: str
-    due_at: datetime
-    began_at: datetime
-    took_s: float
-    outcome: str | None
-    """As that of `JobRun`."""
-    error: str | None = None
-    answer: str | None = None
-    session_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -197,28 +180,25 @@ class Clocks:
     async def _advance(
         self, instance: Instance, until: datetime | None, limit: int, cancelled: asyncio.Event
     ) -> Advance:
+        if until is not None:
+            self._check_distance(instance, until)
         gateway = self.agents.gateway_of(instance.sandbox_id, instance.gateway_url)
         await _check_movable(gateway)
-        jobs: Jobs = await list_jobs(gateway)
+        jobs = await self._wait_until_quiet(instance, gateway, {}, cancelled)
         is_single = until is None
         if until is None:
             until = max(_next_due(jobs) or EPOCH, self.time_of(instance))
-        elif not timedelta() <= until - self.time_of(instance) <= LONGEST_ADVANCE:
-            raise ClockRefused(
-                f"The agent's clock is at {self.time_of(instance):%Y-%m-%d %H:%M:%S} (UTC); one "
-                f"call moves it on by {LONGEST_ADVANCE.days} days at most."
-            )
-        runs: list[AdvancedRun] = []
+        listed_at = self.time_of(instance)
+        runs = AdvancedRuns(jobs, await list_runs(gateway, listed_at))
         while (due_at := _next_due(jobs)) is not None and due_at <= until:
             if len(runs) >= limit or cancelled.is_set():
-                return Advance(instance, runs, has_arrived=False)
+                return Advance(instance, runs.in_order(), has_arrived=False)
             with anyio.CancelScope(shield=True):
                 instance = await self._move_to(instance, due_at, jobs)
             batch = {key: job for key, job in jobs.items() if _is_due(job, due_at)}
-            jobs = await self._wait_for_runs(gateway, batch, cancelled)
-            ended = {key: job for key, job in batch.items() if not _waits(job, jobs.get(key))}
-            runs += await _runs_of(gateway, ended, jobs)
-            await self._wait_until_quiet(instance.id, cancelled)
+            jobs = await self._wait_until_quiet(instance, gateway, batch, cancelled)
+            since, listed_at = listed_at, self.time_of(instance)
+            runs.note(jobs, await list_runs(gateway, since), listed_at)
             self._publish(
                 instance, EventType.CLOCK_ADVANCED, until=until.isoformat(), runs=len(runs)
             )
@@ -230,7 +210,15 @@ class Clocks:
             self._publish(
                 instance, EventType.CLOCK_ADVANCED, until=until.isoformat(), runs=len(runs)
             )
-        return Advance(instance, runs, has_arrived=not cancelled.is_set())
+        return Advance(instance, runs.in_order(), has_arrived=not cancelled.is_set())
+
+    def _check_distance(self, instance: Instance, until: datetime) -> None:
+        now = self.time_of(instance)
+        if not timedelta() <= until - now <= LONGEST_ADVANCE:
+            raise ClockRefused(
+                f"The agent's clock is at {now:%Y-%m-%d %H:%M:%S} (UTC); one call moves it on by "
+                f"{LONGEST_ADVANCE.days} days at most."
+            )
 
     async def _move_to(self, stale: Instance, at: datetime, jobs: Jobs) -> Instance:
         """Moves the clock on to a time, and has the scheduler see that; never moves it back.
@@ -253,10 +241,13 @@ class Clocks:
             self.due_jobs.look_again(agent.row.id)
             return agent.row
 
-    async def _wait_for_runs(self, gateway: Gateway, batch: Jobs, cancelled: asyncio.Event) -> Jobs:
-        """All jobs, once those of the batch have run, or the advance is cancelled.
+    async def _wait_until_quiet(
+        self, instance: Instance, gateway: Gateway, batch: Jobs, cancelled: asyncio.Event
+    ) -> Jobs:
+        """All jobs, once those of the batch have run and the agent does nothing any more.
 
-        Raises GatewayUnavailable if OpenClaw does not begin one, or does not answer for as long.
+        Or once the advance is cancelled. Raises GatewayUnavailable if OpenClaw does not begin a
+        job, or does not answer for as long.
         """
         pause_s, ends_s = FIRST_POLL_S, time.monotonic() + START_TIMEOUT_S
         while True:
@@ -267,10 +258,10 @@ class Clocks:
                 if time.monotonic() >= ends_s:
                     raise
             else:
-                waiting = [key for key, job in batch.items() if _waits(job, jobs.get(key))]
-                if cancelled.is_set() or not waiting:
+                waiting = [key for key, job in batch.items() if waits(job, jobs.get(key))]
+                if cancelled.is_set() or not (waiting or self._is_busy(instance, jobs)):
                     return jobs
-                if any(_is_running(jobs[key]) for key in waiting):
+                if not waiting or any(is_running(jobs[key]) for key in waiting):
                     ends_s = time.monotonic() + START_TIMEOUT_S
                 elif time.monotonic() >= ends_s:
                     name = batch[waiting[0]].name
@@ -278,12 +269,11 @@ class Clocks:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * POLL_GROWTH, LONGEST_POLL_S)
 
-    async def _wait_until_quiet(self, instance_id: InstanceId, cancelled: asyncio.Event) -> None:
-        """Waits for the agent's model calls, as of a sub-agent that a job has begun."""
-        while not cancelled.is_set():
-            if all(each.outcome is not None for each in self.call_log.of_instance(instance_id)):
-                return
-            await asyncio.sleep(FIRST_POLL_S)
+    def _is_busy(self, instance: Instance, jobs: Jobs) -> bool:
+        """Whether a job runs, or a model call is in progress, as of a sub-agent."""
+        return any(is_running(each) and not each.is_watching for each in jobs.values()) or any(
+            each.outcome is None for each in self.call_log.of_instance(instance.id)
+        )
 
     async def _write(self, agent: Agent, clock: AgentClock) -> None:
         changes = self._changes.setdefault(agent.row.id, deque(maxlen=CHANGES_KEPT))
@@ -357,45 +347,3 @@ def _next_due(jobs: Jobs) -> datetime | None:
 
 def _is_due(job: Job, at: datetime) -> bool:
     return job.next_run_at is not None and job.next_run_at <= at
-
-
-def _is_running(job: Job) -> bool:
-    is_queued = object_at(job.openclaw, "state").get("queuedAtMs") is not None
-    return is_queued or job.running_since is not None
-
-
-def _waits(before: Job, job: Job | None) -> bool:
-    """Whether a job that was due has not run to its end; one that ran only once may be gone."""
-    if job is None:
-        return False
-    is_as_before = job.next_run_at == before.next_run_at and _last_at(job) == _last_at(before)
-    return _is_running(job) or is_as_before
-
-
-def _last_at(job: Job) -> datetime | None:
-    return None if job.last_run is None else job.last_run.at
-
-
-async def _runs_of(gateway: Gateway, batch: Jobs, jobs: Jobs) -> list[AdvancedRun]:
-    """The runs of a batch, in order of their beginnings; of OpenClaw's own jobs it lists none."""
-    latest = await list_runs(gateway, 2 * len(batch) + 10)
-    by_job = {each.job_id: each for each in reversed(latest)}
-    runs = []
-    for key, before in batch.items():
-        due_at, after = before.next_run_at or EPOCH, jobs.get(key, before)
-        run, last = by_job.get(key), after.last_run
-        if run is not None and run.ended_at >= due_at:
-            took_s = (run.ended_at - run.began_at).total_seconds()
-            ended = AdvancedRun(
-                key, before.name, due_at, run.began_at, took_s, run.outcome,
-                error=run.error, answer=run.answer, session_key=run.session_key,
-            )  # fmt: skip
-        elif last is not None and last.at != _last_at(before):
-            ended = AdvancedRun(
-                key, before.name, due_at, last.at, last.took_s or 0.0, last.outcome, last.error
-            )
-        else:
-            # Its next time is another one, but it has not run.
-            ended = AdvancedRun(key, before.name, due_at, due_at, 0.0, "skipped")
-        runs.append(ended)
-    return sorted(runs, key=lambda each: each.began_at)
