@@ -143,6 +143,22 @@ async def test_a_job_that_is_not_there_is_a_404(http: Api) -> None:
     assert statuses == [404] * 5
 
 
+async def test_a_job_that_is_gone_is_deleted_whatever_else_failed(http: Api) -> None:
+    instance = await http.world.created()
+    answers = http.world.gateway.rpc_answers
+    answers["cron.get"] = [ok(raw()), MISSING]
+    # What OpenClaw answers if it cannot delete the job's session.
+    answers["cron.remove"] = refused("gateway method failed before returning a response", 503)
+    path = f"/local/instances/{instance.id}/jobs/j-1"
+    assert (await http.call("DELETE", path)).status_code == 204
+    assert (await http.call("DELETE", path)).status_code == 404
+    answers["cron.get"] = ok(raw())
+    assert (await http.call("DELETE", path)).status_code == 502
+    answers["cron.remove"] = ok({"ok": True, "removed": True})
+    answers["cron.list"] = refused("busy", 503)
+    assert (await http.call("DELETE", path)).status_code == 204
+
+
 async def test_a_forced_run_goes_by_the_sandbox_and_says_so(http: Api) -> None:
     instance = await http.world.created()
     http.world.gateway.rpc_answers["cron.get"] = ok(raw())

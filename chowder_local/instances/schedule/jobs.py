@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core.errors.agents import JobNotFound, JobRefused, RpcRefused
+from chowder_local.core.errors.agents import (
+    GatewayUnavailable,
+    JobNotFound,
+    JobRefused,
+    RpcRefused,
+)
 from chowder_local.openclaw import jobs
 from chowder_local.openclaw.jobs import JobKind
 from chowder_local.openclaw.session_keys import session_key
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
     from chowder_local.openclaw.jobs import Job, JobDefinition, JobRun
     from chowder_local.openclaw.sandbox_exec import Control
     from chowder_local.relay.call_log import CallLog, ModelCall
+
+log = logging.getLogger(__name__)
 
 _HEARTBEAT = (
     "Heartbeats are a setting of the agent: change agents.defaults.heartbeat.every of its "
@@ -124,8 +132,17 @@ class Jobs:
         """Raises JobNotFound."""
         async with self._gateway(instance) as gateway:
             await _get(gateway, job_id)
-            await _call(gateway, "cron.remove", {"id": job_id})
-            await self._read(instance, gateway)
+            try:
+                await _call(gateway, "cron.remove", {"id": job_id})
+            except GatewayUnavailable as failure:
+                # OpenClaw fails, too, if it has removed the job, but not the job's session.
+                try:
+                    await _get(gateway, job_id)
+                except JobNotFound:
+                    log.warning("instance %s: job %s is deleted: %s", instance.id, job_id, failure)
+                else:
+                    raise
+        self.due_jobs.look_again(instance.id)
 
     async def run(self, instance: Instance, job_id: str) -> None:
         """Begins a run now, whether it is due or not.
