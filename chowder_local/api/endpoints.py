@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from chowder_local.api.access import Access, Authorization
 from chowder_local.api.fault_injection import FaultInjection
-from chowder_local.api.operations import SMALL_BODY_BYTES
 from chowder_local.core.strict_model import StrictModel
 from chowder_local.http.bodies import JSON, bound_body, parse_query
 from chowder_local.http.endpoints import Endpoint, request_response
@@ -70,12 +69,12 @@ def _app(operation: Operation) -> ASGIApp:
     app = request_response(handle)
     if operation.access is not Access.ANYONE:
         app = Authorization(FaultInjection(app, operation), operation.access)
-    return app if operation.takes_much else _bounded(app)
+    return app if operation.max_body_bytes is None else _bounded(app, operation.max_body_bytes)
 
 
-def _bounded(app: ASGIApp) -> ASGIApp:
+def _bounded(app: ASGIApp, max_body_bytes: int) -> ASGIApp:
     async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
-        bound_body(scope, SMALL_BODY_BYTES)
+        bound_body(scope, max_body_bytes)
         await app(scope, receive, send)
 
     return bounded

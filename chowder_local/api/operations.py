@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 IN_PATH = re.compile(r"\{(\w+)(:\w+)?\}")
 SMALL_BODY_BYTES = 1024 * 1024
 """A longer body would hold the event loop while it is read, for a call that needs none such."""
+MESSAGE_BODY_BYTES = 32 * 1024 * 1024
+"""More than an agent's gateway takes, for conversations that are sent as a whole each time."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,8 @@ class Operation:
     415, 422) and the query (422, and for any call under `/local`).
     `headers` are response headers besides those of every response. `python` is the method of the
     Python client, if its name does not follow from `operation_id` (`method_name`); `tool` is the
-    tool of `/mcp`, if the call is one. Its body may be as long as the server takes if the operation
-    `takes_much`, and SMALL_BODY_BYTES otherwise. `former_path` is that of 0.1, which works until
-    0.3.
+    tool of `/mcp`, if the call is one. `max_body_bytes` is None if its body may be as long as the
+    server takes. `former_path` is that of 0.1, which works until 0.3.
     """
 
     method: str
@@ -56,7 +57,7 @@ class Operation:
     python: str | None = None
     tool: str | None = None
     is_audited: bool = False
-    takes_much: bool = False
+    max_body_bytes: int | None = SMALL_BODY_BYTES
     former_path: str | None = None
 
     @property

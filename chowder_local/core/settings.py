@@ -276,7 +276,10 @@ class Settings(DataDirLayout, BaseModel):
     max_body_bytes: int = Field(
         64 * 1024 * 1024,
         ge=1024,
-        description="Longest request body that the API takes; most calls take no more than 1 MiB.",
+        description=(
+            "Longest request body that the API takes; messages have 32 MiB at most, and most calls "
+            "1 MiB."
+        ),
     )
     replies: Path | None = Field(
         None, description="YAML file of scripted replies for the offline model."

@@ -69,6 +69,7 @@ class BodyMemory:
             self._shrink(share, 0)
 
     async def _read(self, request: Request, share: _Share, max_bytes: int) -> bytes:
+        _check_length(request, max_bytes)
         body, loop = bytearray(), asyncio.get_running_loop()
         began_s = loop.time()
         try:
@@ -181,6 +182,12 @@ def _length(request: Request) -> int:
     return int(length) if length.isdecimal() else 0
 
 
+def _check_length(request: Request, limit_bytes: int) -> None:
+    """Raises BodyTooLarge before any of the body is read, if its client has told the length."""
+    if _length(request) > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 JSON = "application/json"
@@ -248,6 +255,7 @@ async def read_body(request: Request, limit_bytes: int, timeout_s: float = BODY_
         if len(kept) > limit_bytes:
             raise BodyTooLarge(limit_bytes)
         return kept
+    _check_length(request, limit_bytes)
     body, loop = bytearray(), asyncio.get_running_loop()
     began_s = loop.time()
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.api.operations import SMALL_BODY_BYTES
+from chowder_local.api.operations import MESSAGE_BODY_BYTES, SMALL_BODY_BYTES
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.untrusted_json import DEPTH_MAX
 from chowder_local.http import bodies
@@ -321,8 +321,34 @@ async def test_only_calls_that_need_long_bodies_take_them(tmp_path: Path) -> Non
                 each.method, path, content=sized(SMALL_BODY_BYTES + 1), is_documented=False
             )
             taken[each.operation_id] = answer.status_code != 413
-    takes_much = {each.operation_id for each in OPERATIONS if each.takes_much}
+    takes_much = {
+        each.operation_id for each in OPERATIONS if each.max_body_bytes != SMALL_BODY_BYTES
+    }
     assert {name for name, is_taken in taken.items() if is_taken} == takes_much
+
+
+async def test_a_body_that_says_it_is_too_long_is_not_read(tmp_path: Path) -> None:
+    is_read = False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal is_read
+        is_read = True
+        yield b""
+
+    async with (
+        open_world(tmp_path, max_body_bytes=2 * MESSAGE_BODY_BYTES) as world,
+        open_client(app_of(world)) as client,
+    ):
+        api, instance = Api(client, world), await world.created()
+        for path, limit_bytes in (
+            ("/v1/organization/signup", SMALL_BODY_BYTES),
+            (f"/v1/instances/{instance.id}/responses", MESSAGE_BODY_BYTES),
+        ):
+            headers = {"Content-Type": JSON, "Content-Length": str(limit_bytes + 1)}
+            answer = await api.post(path, content=body(), headers=headers)
+            assert answer.status_code == 413
+            assert f"larger than {limit_bytes} bytes" in answer.text
+    assert not is_read
 
 
 @pytest.mark.parametrize(

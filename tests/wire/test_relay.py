@@ -452,6 +452,16 @@ async def test_a_body_that_is_too_long_is_refused(
     assert "larger than 10 bytes" in error_message(answered.content)
 
 
+async def test_a_body_that_says_it_is_too_long_is_not_awaited(open_relay: OpenRelay) -> None:
+    async with open_relay(KEY, max_body_bytes=10) as relay:
+        host, port = relay.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = b"POST /anthropic/x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 11\r\n\r\n"
+        writer.write(head)
+        assert b" 413 " in await reader.readline()
+        writer.close()
+
+
 async def test_a_body_of_so_many_values_that_others_would_have_to_wait_is_refused(
     open_relay: OpenRelay, http: httpx.AsyncClient
 ) -> None:

@@ -333,12 +333,12 @@ class InputInvalid(ChowderError):
 
 
 class BodyTooLarge(ChowderError):
-    """The request body is larger than the call takes: 1 MiB, or what `CHOWDER_MAX_BODY_BYTES` says
-    for messages, files, replies and recordings.
+    """The request body is larger than the call takes: 1 MiB, 32 MiB for messages, or what
+    `CHOWDER_MAX_BODY_BYTES` says for files, replies and recordings.
     """
 
     http_status = 413
-    remedy = "Send less, or upload the content as a file. The setting may be raised."
+    remedy = "Send less, or upload the content as a file."
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"The request body is larger than {limit_bytes} bytes.")
