@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -44,6 +44,10 @@ SCRIPT = {
                 {"call": "exec", "arguments": {"command": "sleep 900", "background": True}},
                 "It runs.",
             ],
+        },
+        {
+            "match": {"job": "long"},
+            "reply": [{"call": "exec", "arguments": {"command": "sleep 8"}}, "Done."],
         },
     ]
 }
@@ -102,6 +106,14 @@ def add_job(api: Api, instance_id: str, name: str, schedule: dict[str, Any]) -> 
         name=name, schedule=schedule, enabled=True, sessionTarget="isolated", wakeMode="now",
         delivery={"mode": "none"}, payload={"kind": "agentTurn", "message": f"Do {name}."},
     )  # fmt: skip
+
+
+def remove_jobs(api: Api, instance_id: str) -> None:
+    """Removes those of the tests before."""
+    path = f"instances/{instance_id}/jobs"
+    for each in local(api, "GET", path).json():
+        if each["kind"] == "user":
+            local(api, "DELETE", f"{path}/{each['id']}")
 
 
 def conversation(api: Api, instance_id: str) -> list[Any]:
@@ -169,6 +181,22 @@ def test_a_second_run_is_the_same_and_jobs_run_once_each_at_their_times(
         ("monthly", "2027-03-31 10:00"),
         ("night", "2027-04-01 00:30"),
     ]
+
+
+def test_a_job_that_falls_due_during_anothers_turn_is_among_the_runs(api: Api, agent: str) -> None:
+    remove_jobs(api, agent)
+    now = datetime.fromisoformat(set_clock(api, agent, frozen=False)["now"])
+    due = {"long": 3600, "meanwhile": 3602, "later": 7200}
+    for name, after_s in due.items():
+        at = (now + timedelta(seconds=after_s)).isoformat()
+        add_job(api, agent, name, {"kind": "at", "at": at})
+    moved = advance(api, agent, by="3h", limit=2)
+    began = [
+        (each["job"], round((datetime.fromisoformat(each["due_at"]) - now).total_seconds()))
+        for each in moved["runs"]
+    ]
+    assert began == [("long", 3600), ("meanwhile", 3602)]
+    assert not moved["has_arrived"]
 
 
 @pytest.mark.nightly
