@@ -11,10 +11,13 @@ import httpx
 import pytest
 
 from chowder_local.trials.golden import render
+from tests.e2e.containers import container_of, inside
 from tests.e2e.copies import local
 from tests.e2e.waiting import eventually
 
 if TYPE_CHECKING:
+    import docker
+
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
@@ -197,6 +200,23 @@ def test_a_job_that_falls_due_during_anothers_turn_is_among_the_runs(api: Api, a
     ]
     assert began == [("long", 3600), ("meanwhile", 3602)]
     assert not moved["has_arrived"]
+
+
+def test_a_jobs_history_has_the_runs_of_more_than_a_week(
+    api: Api, agent: str, engine: docker.DockerClient
+) -> None:
+    path = f"instances/{agent}/jobs"
+    remove_jobs(api, agent)
+    schedule = {"kind": "every", "every_s": 5 * 86_400}
+    job = {"name": "rare", "message": "Do it.", "schedule": schedule}
+    job_id = local(api, "POST", path, json=job).json()["id"]
+    moved = advance(api, agent, by="15d")
+    # What OpenClaw does once a minute: it removes what is over for long.
+    cleanup = inside(container_of(engine, api, agent), "openclaw tasks maintenance --apply")
+    assert cleanup[0] == 0, cleanup
+    noted = [each["began_at"] for each in local(api, "GET", f"{path}/{job_id}/runs").json()]
+    assert noted[::-1] == [each["began_at"] for each in moved["runs"]]
+    assert len(noted) == 3
 
 
 @pytest.mark.nightly
