@@ -131,13 +131,15 @@ class AnswerProgress:
         the agent works, will be edited.
         """
         letters = _count_letters(self.text)
+        least = _count_letters(_UNSEEN.sub("", self.text))
         texts = [each.text or "" for each in answers]
         there = [_count_letters(each) for each in texts]
-        more = sum(there) - letters
+        total = sum(there)
+        more = total - letters
         is_draft = any(0 < each <= more for each in there)
         first = _WORD.search(self.text)
         is_begun = first is not None and any(first[0] in each for each in texts)
-        return is_begun and 0 <= more <= MORE_LETTERS and not is_draft
+        return is_begun and least <= total and more <= MORE_LETTERS and not is_draft
 
 
 class ChannelFault(Exception):
@@ -149,6 +151,8 @@ class ChannelFault(Exception):
 
 
 _WORD = re.compile(r"[^\W_]+")
+_UNSEEN = re.compile(r"\]\([^()\s]*\)|```\w*")
+"""In Markdown, the address of a link and the language of code: some messengers hide them."""
 
 
 def _count_letters(text: str) -> int:

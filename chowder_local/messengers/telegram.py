@@ -6,11 +6,21 @@ import hmac
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
-from chowder_local.messengers.mailbox import ChannelMessage, MessageKind, number_of
+from chowder_local.messengers import telegram_html
+from chowder_local.messengers.mailbox import (
+    WRITTEN,
+    ChannelMessage,
+    MessageKind,
+    as_read,
+    number_of,
+)
 from chowder_local.messengers.stand_in import BOT_NAME, MENTION, Call, Reply, Socket, json_reply
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chowder_local.messengers.mailbox import Mailbox
+    from chowder_local.messengers.telegram_html import Style
 
 LONGEST_POLL_S = 25.0
 BOT_ID = 123456
@@ -24,6 +34,20 @@ BOT = {
     "supports_inline_queries": False,
 }
 MEDIA = ("photo", "document", "video", "audio", "voice", "animation", "sticker", "video_note")
+TEXTS = {"sendmessage", "sendrichmessage", "editmessagetext"}
+SENT = {"sendmessage", "sendrichmessage", "sendpoll", "sendlocation", "sendvenue", "sendcontact"}
+SENT |= {f"send{each.replace('_', '')}" for each in MEDIA}
+UNSEEN = {"setmycommands", "deletemycommands", "setwebhook", "deletewebhook", "editforumtopic"}
+UNSEEN |= {"answercallbackquery", "unpinchatmessage", "sendmessagedraft", "logout", "close"}
+"""The methods that change nothing of what a person reads here."""
+MAX_CHARS = {"text": 4096, "caption": 1024}
+"""Of what people read."""
+MAX_SOURCE_BYTES = 32_768
+MAX_ALBUM = 10
+NOT_MODIFIED = (
+    "message is not modified: specified new message content and reply markup are exactly the same "
+    "as a current content and reply markup of the message"
+)
 
 
 class _Refused(Exception):
@@ -81,43 +105,41 @@ async def _result(method: str, form: dict[str, Any], mailbox: Mailbox) -> Any:
         return _chat_of(form, mailbox)
     if name == "getwebhookinfo":
         return {"url": "", "has_custom_certificate": False, "pending_update_count": 0}
-    if name.startswith("send") and name not in {"sendchataction", "sendmessagedraft"}:
-        return await _sent(form, mailbox)
+    if name in SENT:
+        return await _sent(name, form, mailbox)
+    if name == "sendmediagroup":
+        return await _album(form, mailbox)
+    if name in {"editmessagetext", "editmessagecaption", "editmessagereplymarkup"}:
+        return await _edited(name, form, mailbox)
     return await _other(name, form, mailbox)
 
 
-async def _other(name: str, form: dict[str, Any], mailbox: Mailbox) -> Any:
+async def _other(name: str, form: dict[str, Any], mailbox: Mailbox) -> bool:
     if name == "sendchataction":
         await mailbox.add_typing(**_place(form, mailbox))
-    elif name in {"editmessagetext", "editmessagecaption"}:
-        message = await mailbox.add(
-            "agent",
-            kind=MessageKind.EDIT,
-            text=untrusted_json.text_of(form.get("text") or form.get("caption")),
-            of=_number(form.get("message_id")),
-            payload=form,
-            **_place(form, mailbox),
-        )
-        return _native(message, mailbox, number=_number(form.get("message_id")))
     elif name == "deletemessage":
-        await mailbox.add(
-            "agent",
-            kind=MessageKind.DELETION,
-            of=_number(form.get("message_id")),
-            payload=form,
-            **_place(form, mailbox),
-        )
+        message = _message("delete", form, mailbox)
+        place = _place(form, mailbox)
+        kind = MessageKind.DELETION
+        await mailbox.add("agent", kind=kind, of=message.id, payload=form, **place)
     elif name == "setmessagereaction":
+        message = _message("react", form, mailbox)
         reactions = untrusted_json.objects_of(form.get("reaction"))
         await mailbox.add(
             "agent",
             kind=MessageKind.REACTION,
             text="".join(untrusted_json.text_of(each.get("emoji")) for each in reactions),
-            of=_number(form.get("message_id")),
+            of=message.id,
             payload=form,
             **_place(form, mailbox),
         )
-    # Commands, webhooks and the like change nothing that a person sees.
+    elif name == "pinchatmessage":
+        _message("pin", form, mailbox)
+    elif name == "createforumtopic":
+        # The bot is a member, and no administrator.
+        raise _Refused(400, "Bad Request: not enough rights to create a topic")
+    elif name not in UNSEEN:
+        raise _Refused(404, "Not Found")
     return True
 
 
@@ -133,17 +155,100 @@ async def _updates(form: dict[str, Any], mailbox: Mailbox) -> list[dict[str, Any
     ]
 
 
-async def _sent(form: dict[str, Any], mailbox: Mailbox) -> dict[str, Any]:
-    text = form.get("text") or form.get("caption")
+async def _sent(name: str, form: dict[str, Any], mailbox: Mailbox) -> dict[str, Any]:
+    key = "text" if name in TEXTS else "caption"
+    text = _formatted(key, form)[0] if key == "text" or key in form else None
     image_type = next((each for each in MEDIA if each in form), None)
-    message = await mailbox.add(
-        "agent",
-        text=None if text is None else untrusted_json.text_of(text),
-        image_type=image_type,
-        payload=form,
-        **_place(form, mailbox),
-    )
+    place = _place(form, mailbox)
+    message = await mailbox.add("agent", text=text, image_type=image_type, payload=form, **place)
     return _native(message, mailbox)
+
+
+async def _album(form: dict[str, Any], mailbox: Mailbox) -> list[dict[str, Any]]:
+    media = form.pop("media", None)
+    try:
+        media = untrusted_json.read_encodable(media.encode()) if isinstance(media, str) else media
+    except ValueError:
+        raise _Refused(400, "Bad Request: can't parse media JSON object") from None
+    items = untrusted_json.objects_of(media)
+    if len(items) > MAX_ALBUM:
+        raise _Refused(400, "Bad Request: too many messages to send as an album")
+    forms = [
+        {**form, **each, untrusted_json.text_of(each.get("type")): each.get("media")}
+        for each in items
+    ]
+    return [await _sent("sendmediagroup", each, mailbox) for each in forms]
+
+
+async def _edited(name: str, form: dict[str, Any], mailbox: Mailbox) -> dict[str, Any]:
+    message = _message("edit", form, mailbox)
+    if message.author == "person":
+        raise _Refused(400, "Bad Request: message can't be edited")
+    if name == "editmessagereplymarkup":
+        return _native(message, mailbox)
+    key = "text" if name in TEXTS else "caption"
+    is_text = message.image_type is None and message.text is not None
+    if is_text is not (key == "text"):
+        raise _Refused(400, f"Bad Request: there is no {key} in the message to edit")
+    text, styles = _formatted(key, form)
+    versions = (each for each in reversed(mailbox.messages) if message.id in (each.id, each.of))
+    latest = next(each for each in versions if each.kind in WRITTEN).payload
+    # A long payload is not kept.
+    is_same = latest and _formatted(key, latest) == (text, styles)
+    if is_same and form.get("reply_markup") == latest.get("reply_markup"):
+        raise _Refused(400, f"Bad Request: {NOT_MODIFIED}")
+    place = _place(form, mailbox)
+    kind = MessageKind.EDIT
+    edit = await mailbox.add("agent", kind=kind, text=text, of=message.id, payload=form, **place)
+    return _native(edit, mailbox, number=message.id)
+
+
+def _message(deed: str, form: dict[str, Any], mailbox: Mailbox) -> ChannelMessage:
+    """The message that a call names, as it is shown."""
+    place, number = _place(form, mailbox), _number(form.get("message_id"))
+    shown = next((each for each in as_read(mailbox.messages) if each.id == number), None)
+    if shown is None or shown.chat != (place.get("group"), place["person"]):
+        raise _Refused(400, f"Bad Request: message to {deed} not found")
+    return shown
+
+
+def _formatted(key: str, form: Mapping[str, Any]) -> tuple[str, list[Style]]:
+    """The text or the caption of a call as people read it, and its styles."""
+    if "rich_message" in form:
+        return _rich_text(form["rich_message"]), []
+    text = untrusted_json.text_of(form.get(key))
+    styles: list[Style] = []
+    if key == "text" and not text:
+        raise _Refused(400, "Bad Request: message text is empty")
+    if len(text.encode()) > MAX_SOURCE_BYTES:
+        raise _Refused(400, "Bad Request: text is too long")
+    mode = untrusted_json.text_of(form.get("parse_mode")).lower()
+    if mode == "html":
+        try:
+            text, styles = telegram_html.parse(text)
+        except ValueError as wrong:
+            raise _Refused(400, f"Bad Request: can't parse entities: {wrong}") from None
+    elif mode not in {"", "markdown", "markdownv2"}:
+        raise _Refused(400, "Bad Request: unsupported parse_mode")
+    text = text.rstrip()
+    if key == "text" and not text:
+        raise _Refused(400, "Bad Request: text must be non-empty")
+    if len(text) > MAX_CHARS[key]:
+        what = "message" if key == "text" else "message caption"
+        raise _Refused(400, f"Bad Request: {what} is too long")
+    return text, styles
+
+
+def _rich_text(content: Any) -> str:
+    """The text of a rich message, a line for each of its blocks."""
+    if isinstance(content, list):
+        return "".join(map(_rich_text, content))
+    if not isinstance(content, dict):
+        return untrusted_json.text_of(content)
+    lines = [_rich_text(content[key]) for key in ("summary", "text", "caption") if key in content]
+    for part in (content.get(key) for key in ("blocks", "items", "cells")):
+        lines += [_rich_text(each) for each in part] if isinstance(part, list) else []
+    return "\n".join(lines)
 
 
 async def _file(path: str, mailbox: Mailbox) -> Reply:
@@ -164,6 +269,8 @@ def _place(form: dict[str, Any], mailbox: Mailbox) -> dict[str, Any]:
         if (topic := form.get("message_thread_id")) is not None:
             threads = (each.thread for each in reversed(mailbox.messages) if each.thread)
             thread = next((each for each in threads if number_of(each) == _number(topic)), None)
+            if thread is None:
+                raise _Refused(400, "Bad Request: message thread not found")
         place = {"person": None, "group": group, "thread": thread}
     else:
         place = {"person": mailbox.person_of(lambda name: str(number_of(name)), chat)}

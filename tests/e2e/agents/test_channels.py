@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.docker
 
 CHANNELS = "/opt/openclaw/channels/package.json"
+MARKED = "**Tom & Jerry**: [1 < 2](https://a.example/?a=1&b=2)\n```sh\nrun\n```"
 REPLY_TIMEOUT_S = 60.0
 PLAUSIBLE: dict[str, dict[str, Any]] = {
     "discord": {"token": "MTIzNDU2Nzg5MDEyMzQ1Njc4.GplAnT.ed-token-3b9d2e1f"},
@@ -80,9 +81,12 @@ def test_people_on_this_machine_talk_to_an_agent_in_telegram(api: Api, patient: 
     telegram.script(
         {"match": {"equals": "Say it"}, "reply": ["Said."]},
         {"match": {"equals": "Write"}, "reply": {"text": LONG}},
+        {"match": {"equals": "Mark"}, "reply": {"text": MARKED}},
     )
     assert telegram.say("Ada", "Say it") == "Said."
     assert telegram.say("Ada", "Write").split() == LONG.split()
+    assert telegram.say("Ada", "Mark").split() == ["Tom", "&", "Jerry:", "1", "<", "2", "run"]
+    assert "parse_mode" in telegram.messages()[-1]["payload"]
     telegram.script()
     assert {each["kind"] for each in telegram.messages()} >= {"message", "typing"}
 
