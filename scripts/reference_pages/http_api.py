@@ -21,9 +21,9 @@ Every server has this API as an OpenAPI document, and a page to try it out at `/
 [Errors](errors.md) lists the errors of each status.
 
 - `/openapi.json` is OpenAPI 3.1, because few generators of clients read a later version. Streams of
-  events are texts there.
-- `/openapi-3.2.json` is the same as OpenAPI 3.2, which describes the events of streams
-  (`itemSchema`). Use it with tools that check answers, such as Schemathesis.
+  events are texts there, whose `contentSchema` describes the events.
+- `/openapi-3.2.json` is the same as OpenAPI 3.2, which has `itemSchema` for them. Use it with tools
+  that check answers, such as Schemathesis.
 
 A client in Go compiles without further packages if OpenAPI Generator makes it with
 `--additional-properties=useOneOfDiscriminatorLookup=true`."""

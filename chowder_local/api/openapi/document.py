@@ -112,7 +112,7 @@ _HEADERS = {
 def document(operations: Iterable[Operation], *, is_3_2: bool = False) -> dict[str, Any]:
     """As OpenAPI 3.1, which most generators read; or as 3.2, which describes events of streams."""
     table = list(operations)
-    schemas = _schemas(table, is_3_2=is_3_2)
+    schemas = _schemas(table)
     paths: dict[str, dict[str, Any]] = {}
     different = differences.by_operation()
     for operation in table:
@@ -228,10 +228,7 @@ def _content(media_type: str, schema: dict[str, Any], schemas: Mapping[str, Any]
 
 
 def _events(model: type[BaseModel], *, is_3_2: bool) -> dict[str, Any]:
-    """A stream: as text for generators, or with the schema of its events."""
-    example = EVENT_EXAMPLES[model]
-    if not is_3_2:
-        return {"schema": {"type": "string"}, "example": example}
+    """A stream, with the schema of its events: as text that has them, or as OpenAPI 3.2 can."""
     data: dict[str, Any] = {
         "type": "string",
         "contentMediaType": "application/json",
@@ -245,7 +242,16 @@ def _events(model: type[BaseModel], *, is_3_2: bool) -> dict[str, Any]:
         resume = "The id to resume after, as `Last-Event-ID`."
         members = {"id": {"type": "string", "description": resume}, "event": event, "data": data}
     item = {"type": "object", "properties": members, "required": ["data"]}
-    return {"itemSchema": item, "example": example}
+    example = EVENT_EXAMPLES[model]
+    if is_3_2:
+        return {"itemSchema": item, "example": example}
+    # Generators take it for text, as before 3.2 no schema is of a stream's items.
+    schema = {
+        "type": "string",
+        "contentMediaType": EVENT_STREAM,
+        "contentSchema": {"type": "array", "items": item},
+    }
+    return {"schema": schema, "example": example}
 
 
 def _text(media_type: str) -> dict[str, Any]:
@@ -254,7 +260,7 @@ def _text(media_type: str) -> dict[str, Any]:
     return {"type": "string", "format": "binary"}
 
 
-def _schemas(operations: list[Operation], *, is_3_2: bool) -> dict[str, Any]:
+def _schemas(operations: list[Operation]) -> dict[str, Any]:
     models: dict[tuple[type[BaseModel], Mode], None] = {}
     for operation in operations:
         answer = operation.answer[0] if isinstance(operation.answer, list) else operation.answer
@@ -263,7 +269,7 @@ def _schemas(operations: list[Operation], *, is_3_2: bool) -> dict[str, Any]:
                 models[model, "validation"] = None
         if isinstance(answer, type):
             models[answer, "serialization"] = None
-        if is_3_2 and operation.events is not None:
+        if operation.events is not None:
             models[operation.events, "serialization"] = None
     for model in errors.MODELS:
         models[model, "serialization"] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from chowder_local.api.schemas.fields import Id
 from chowder_local.core.domain import BudgetPeriod, InstanceStatus, SandboxState
@@ -31,7 +31,10 @@ class ServerEvent(BaseModel):
     outcome: str | None = None
     took_s: float | None = None
     sandbox_id: str | None = None
-    state: SandboxState | None = None
+    # In its place, as some generators have one name for a value, and instances run, too.
+    state: (
+        Annotated[SandboxState, WithJsonSchema({"type": "string", "enum": [*SandboxState]})] | None
+    ) = None
     provider: str | None = None
     code: str | None = None
     fault_id: Id | None = None
