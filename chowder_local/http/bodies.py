@@ -20,6 +20,7 @@ from chowder_local.core.errors.requests import (
     ClientStalled,
     InputInvalid,
 )
+from chowder_local.core.long_values import off_loop
 from chowder_local.http.message_errors import JSON_INVALID
 from chowder_local.http.services import services
 
@@ -204,7 +205,8 @@ NOT_JSON = "model_attributes_type"
 
 async def parse(request: Request, model: type[Model]) -> Model:
     """Reads the JSON body as `model`. Raises InputInvalid if it does not fit; see `json_body`."""
-    return validated(model, await json_body(request), "body")
+    body = await _json(request)
+    return await off_loop(lambda each: validated(model, json_of(each), "body"), body)
 
 
 async def json_body(request: Request, max_bytes: int | None = None) -> Any:
@@ -214,13 +216,18 @@ async def json_body(request: Request, max_bytes: int | None = None) -> Any:
     server's limit, BodyEncodingUnknown if the server cannot decompress it, and ClientStalled if it
     arrives too slowly.
     """
+    return await off_loop(json_of, await _json(request, max_bytes))
+
+
+async def _json(request: Request, max_bytes: int | None = None) -> bytes:
+    """The body that is to be JSON, decompressed. Raises the errors of `json_body`."""
     limit_bytes = _limit_bytes(request)
     if max_bytes is not None:
         limit_bytes = min(limit_bytes, max_bytes)
     body = await _decoded(request, await read_body(request, limit_bytes), limit_bytes)
     if body and not _is_json(request):
         raise _invalid(f"Input should be JSON, sent with Content-Type: {JSON}", NOT_JSON)
-    return json_of(body)
+    return body
 
 
 def parse_query(request: Request, model: type[Model]) -> Model:

@@ -30,6 +30,7 @@ from chowder_local.core.errors.agents import (
     SandboxTooOld,
 )
 from chowder_local.core.errors.upstream import StreamBroken, UpstreamFailed
+from chowder_local.core.long_values import off_loop
 from chowder_local.openclaw.clock import CLOCK_HEADER, header_of
 from chowder_local.openclaw.config.agent_config import CONFIG_FILE, merged
 from chowder_local.openclaw.refusals import (
@@ -38,6 +39,7 @@ from chowder_local.openclaw.refusals import (
     is_suspended,
     names_full_disk,
 )
+from chowder_local.openclaw.responses.inputs import MAX_MESSAGE_BYTES
 from chowder_local.openclaw.responses.response_normalizer import (
     MAX_ANSWER_BYTES,
     MAX_ANSWER_VALUES,
@@ -85,8 +87,6 @@ LONGEST_TURN_WAIT_S = 60.0
 LONGEST_UPTIME_MS = 1e15
 COLLECT_HEADER = "X-Chowder-Collect"
 """What `docker/sandbox/collect.cjs` looks for."""
-MAX_MESSAGE_BYTES = 20 * 1024 * 1024
-"""OpenClaw's default limit for a body of `/v1/responses`."""
 PROBE_INTERVAL_S = 0.1
 MAX_RPC_BYTES = 3_000_000
 """OpenClaw's longest answer to a control call has its configuration six times over."""
@@ -517,7 +517,7 @@ class Gateway:
         `turn_timeout_s`. Raises GatewayUnavailable if it does not, or if the gateway cannot be
         reached or breaks off, and MessageTooLarge if the request has more than MAX_MESSAGE_BYTES.
         """
-        body = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
+        body = await off_loop(_encoded, request)
         if len(body) > MAX_MESSAGE_BYTES:
             # The gateway closes the connection in the middle of a large body, and its answer is
             # often lost then.
@@ -666,6 +666,10 @@ def _suspension(answer: Mapping[str, Any]) -> Suspension:
     return Suspension(
         id=str(answer.get("suspensionId") or ""), is_drained=answer.get("status") == "ready"
     )
+
+
+def _encoded(request: Mapping[str, Any]) -> bytes:
+    return json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _reason(failure: Exception) -> str:

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 from openresponses_types.types import ResponseResource
 
+from chowder_local.api.handlers import responses
+from chowder_local.api.schemas import responses as schemas
 from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.upstream import ProviderFailed
+from chowder_local.core.long_values import LONG_CHARS
+from chowder_local.http import bodies
+from chowder_local.openclaw import gateway
+from chowder_local.openclaw.responses import history, requests
 from chowder_local.openclaw.session_keys import session_key
+from chowder_local.store.conversation_histories import ConversationHistory
+from tests.api.conftest import Api, app_of, open_client
 from tests.scripted import gateway as scripted
+from tests.scripted.world import open_world
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     import httpx
 
     from chowder_local.core.domain import Instance
-    from tests.api.conftest import Api
 
 MODEL = "claude-sonnet-4-20250514"
 ASKED: dict[str, Any] = {"model": MODEL, "input": "Hi"}
@@ -235,3 +248,82 @@ async def test_a_broken_stream_ends_with_an_error_and_the_end_mark(http: Api) ->
         "Gateway unavailable – the answer broke off before its end"
         in json.loads(error.split("\n")[1].removeprefix("data: "))["message"]
     )
+
+
+async def test_no_other_client_waits_while_a_long_message_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[str, set[str]] = {}
+
+    def noting(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **options: Any) -> Any:
+            threads.setdefault(name, set()).add(threading.current_thread().name)
+            return work(*args, **options)
+
+        return noted
+
+    for module, name in (
+        (bodies, "json_of"),
+        (responses, "request_digest"),
+        (requests, "parse_request"),
+        (history, "unsent_items"),
+        (history, "digests_of_items"),
+        (gateway, "_encoded"),
+    ):
+        monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
+    long = [
+        {"role": "user", "content": "x" * LONG_CHARS},
+        {"role": "assistant", "content": "Hello there."},
+        {"role": "user", "content": "x" * LONG_CHARS},
+    ]
+    async with (
+        open_world(tmp_path, max_body_bytes=4 * LONG_CHARS) as world,
+        open_client(app_of(world)) as client,
+    ):
+        api = Api(client, world)
+        agent = await world.created()
+        path = f"/v1/instances/{agent.id}/responses"
+        # The agent has the beginning of the conversation.
+        world.histories.put(agent.id, session_key(None), ConversationHistory("session"))
+        for number, items in enumerate((long[:1], long)):
+            answer = await api.post(
+                path, json=ASKED | {"input": items}, headers={"Idempotency-Key": str(number)}
+            )
+            assert answer.status_code == 200
+    answers = threads.pop("digests_of_items") - {threading.current_thread().name}
+    assert answers == {"long-values_0"}
+    assert len(threads) == 5
+    assert set().union(*threads.values()) == {"long-values_0"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": "x" * 200},
+        {"input": [{"role": "user", "content": [{"type": "input_text", "text": "x" * 200}]}]},
+        {"instructions": "x" * 200},
+        {"unknown": ["x"] * 200},
+        {"unknown": {"x" * 200: 1}},
+    ],
+    ids=["text", "item", "instructions", "values", "name"],
+)
+async def test_a_longer_text_than_any_model_reads_is_refused(
+    shared: Api, agent: Instance, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(schemas, "MAX_TEXT_CHARS", 199)
+    answer = await send_to(shared, agent, ASKED | fields)
+    assert answer.status_code == 422
+    assert "at most 199 characters" in answer.text
+
+
+async def test_pictures_and_files_do_not_count_as_text(
+    shared: Api, agent: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schemas, "MAX_TEXT_CHARS", 199)
+    data = base64.b64encode(b"x" * 200).decode()
+    parts = [
+        {"type": "input_image", "image_url": f"data:image/png;base64,{data}"},
+        {"type": "input_file", "filename": "a.txt", "file_data": data},
+    ]
+    message = [{"role": "user", "content": parts}]
+    assert (await send_to(shared, agent, ASKED | {"input": message})).status_code == 200

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from chowder_local.api.schemas.responses import Message, ModelsView, ModelView
 from chowder_local.core.domain import MAIN_SESSION
 from chowder_local.core.errors.requests import InputInvalid
+from chowder_local.core.long_values import off_loop
 from chowder_local.http.bodies import parse
 from chowder_local.http.responses import (
     CLIENT_CLOSED_REQUEST,
@@ -20,7 +21,7 @@ from chowder_local.http.responses import (
     with_comments,
 )
 from chowder_local.http.services import instance, services
-from chowder_local.instances.conversations.idempotency import EVENTS, JSON
+from chowder_local.instances.conversations.idempotency import EVENTS, JSON, request_digest
 from chowder_local.openclaw.responses.events import failure_end
 from chowder_local.openclaw.session_keys import session_key
 from chowder_local.relay.wire.wire_format import HELD
@@ -42,7 +43,8 @@ async def create_response(request: Request) -> Response:
     message = (await parse(request, Message)).model_dump(exclude_unset=True)
     session = session_of(request)
     raw_key = request.headers.get(IDEMPOTENCY_KEY_HEADER)
-    attempt = (agent.id, session_key(session), raw_key or "", message)
+    digest = "" if raw_key is None else await off_loop(request_digest, message)
+    attempt = (agent.id, session_key(session), raw_key or "", digest)
     idempotency, conversations = services(request).idempotency, services(request).conversations
     if raw_key is not None and (kept := await idempotency.get(*attempt)) is not None:
         headers = {REPLAYED_HEADER: "true"}

@@ -32,6 +32,10 @@ MESSAGE_EXAMPLE = {
 }
 
 
+MAX_TEXT_CHARS = 4 * 1024 * 1024
+"""No model reads as much at a time."""
+_MEDIA = {"image_url", "url", "file_data", "data"}
+"""Members that may have the content of a picture or a file."""
 NO_SPACE = r"[^\s\x1c-\x1f\x85]"
 """A character that neither Python nor JSON Schema takes for white space."""
 _INPUT_SCHEMA = {
@@ -50,6 +54,31 @@ def _not_blank(value: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     if not value or (isinstance(value, str) and not re.search(NO_SPACE, value)):
         raise PydanticCustomError(*BLANK)
     return value
+
+
+def _check_text(content: Any) -> Any:
+    """Refuses too much text, whose white space and digests would take seconds."""
+    chars, values = 0, [content]
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
+            chars += len(value)
+        elif isinstance(value, list):
+            values += value
+        elif isinstance(value, dict):
+            values += value
+            values += (each for name, each in value.items() if not _is_medium(name, each))
+    if chars > MAX_TEXT_CHARS:
+        raise PydanticCustomError(
+            "too_long",
+            "Its text should have at most {most} characters, without pictures and files",
+            {"most": MAX_TEXT_CHARS},
+        )
+    return content
+
+
+def _is_medium(name: str, value: Any) -> bool:
+    return name in _MEDIA and isinstance(value, str)
 
 
 class Tool(BaseModel):
@@ -78,6 +107,8 @@ class Message(BaseModel):
     """A request in the OpenAI Responses format; it may have members that are not listed here."""
 
     model_config = ConfigDict(extra="allow")
+
+    _text = model_validator(mode="before")(_check_text)
 
     model: Annotated[ModelId, Field(examples=["claude-sonnet-4-20250514"])]
     input: Annotated[

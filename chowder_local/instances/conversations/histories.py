@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused, MessageTooLarge
 from chowder_local.core.errors.requests import InstanceStateWrong
+from chowder_local.core.long_values import off_loop
 from chowder_local.instances.conversations.trace_log import TEXT_MAX, TurnStatus
 from chowder_local.openclaw.responses import history, inputs
 from chowder_local.store.conversation_histories import (
@@ -49,6 +50,8 @@ class Delivery:
 
     turn: GatewayRequest
     items: Sequence[Item]
+    digests: Sequence[bytes]
+    """Those of the items."""
     watched: WatchedMessage
 
     def __post_init__(self) -> None:
@@ -111,8 +114,8 @@ class Histories:
         items = turn.client_input.items
         if record.openclaw_session_id is not None and len(items) > 1:
             answered = [each.digest for each in record.answered]
-            unknown = history.unknown_items(turn.client_input.history, answered)
-            items = (*unknown, *history.unrepeated_items(turn.client_input.new, answered))
+            unsent = partial(history.unsent_items, known=answered)
+            items = await off_loop(unsent, turn.client_input)
         if record.unanswered:
             await self._rewind(instance, session_key, items)
         is_shorter = len(items) < len(turn.client_input.items)
@@ -120,12 +123,12 @@ class Histories:
             items = (*_repeated(lost, has_history=bool(turn.client_input.history)), *items)
         expected = record.openclaw_session_id if is_shorter else None
         on_call = partial(self.traces.follow_call, traced)
-        client_text = last_text(turn.client_input.new)
+        digests = await off_loop(history.digests_of_items, items)
         with self.watch.watching(
-            instance.sandbox_id, session_key, expected, client_text, on_call
+            instance.sandbox_id, session_key, expected, turn.client_input.text, on_call
         ) as watched:
             sent = turn.with_items(items) if is_shorter or lost else turn
-            delivery = Delivery(sent, items, watched)
+            delivery = Delivery(sent, items, digests, watched)
             traced.running_calls = watched.calls
             status = ItemStatus.FAILED
             try:
@@ -151,16 +154,16 @@ class Histories:
     ) -> None:
         """Resets a lost delivery so that it can be sent again, with the whole message."""
         self.queries.put(instance.id, session_key, ConversationHistory())
-        text = last_text(delivery.turn.client_input.new)
-        await self.rewinding.take_back(instance.sandbox_id, session_key, text)
+        await self.rewinding.take_back(instance.sandbox_id, session_key, turn.client_input.text)
         delivery.turn = turn
         delivery.items = turn.client_input.items
+        delivery.digests = await off_loop(history.digests_of_items, delivery.items)
         delivery.watched.expected, delivery.watched.is_lost = None, False
 
     async def _rewind(self, instance: Instance, session_key: str, items: Sequence[Item]) -> None:
         """Removes the latest unanswered messages from the session if they are being sent again."""
         record = await self.queries.get(instance.id, session_key)
-        resent = {each: item for item in items if (each := history.digest(item)) is not None}
+        resent = await off_loop(_by_digest, items)
         unanswered = list(record.unanswered)
         # OpenClaw itself recognizes a single message that was cancelled and is sent again.
         is_recognized = unanswered == [HistoryItem(each, ItemStatus.CANCELLED) for each in resent]
@@ -179,11 +182,11 @@ class Histories:
         if not delivery.is_sent:
             return
         record = self.queries.latest(instance_id, session_key)
-        digests = history.digests_of_items
-        items = [HistoryItem(each, status) for each in digests(delivery.items)]
+        items = [HistoryItem(each, status) for each in delivery.digests]
         earlier = record.items
         if status is ItemStatus.ANSWERED:
-            items += [HistoryItem(each) for each in digests(delivery.answer or ())]
+            answer = history.digests_of_items(delivery.answer or ())
+            items += [HistoryItem(each) for each in answer]
             earlier = (*record.answered, *map(_remembered, record.unanswered))
             earlier = tuple(each for each in earlier if each.status is ItemStatus.ANSWERED)
         session_id = delivery.watched.session_id or record.openclaw_session_id
@@ -236,6 +239,5 @@ def _answer_text(items: Iterable[Item]) -> str:
     return " ".join(texts)[:TEXT_MAX]
 
 
-def last_text(items: Iterable[Item]) -> str:
-    """The text of the latest item that has one."""
-    return next(filter(None, map(history.item_text, reversed(list(items)))), "")
+def _by_digest(items: Iterable[Item]) -> dict[bytes, Item]:
+    return {each: item for item in items if (each := history.digest(item)) is not None}

@@ -59,14 +59,14 @@ class IdempotentMessages:
         self._in_use: dict[MessageKey, str] = {}
 
     async def get(
-        self, instance_id: InstanceId, session_key: str, raw_key: str, request: Mapping[str, Any]
+        self, instance_id: InstanceId, session_key: str, raw_key: str, digest: str
     ) -> KeptAnswer | None:
-        """The stored answer to a message, if any.
+        """The stored answer to a message with this `request_digest`, if any.
 
         Raises IdempotencyKeyInvalid if the key is empty or too long; IdempotencyKeyReused if
         another message has used it; IdempotencyKeyInUse while this message is being answered.
         """
-        key, digest = _key(instance_id, session_key, raw_key), _digest(request)
+        key = _key(instance_id, session_key, raw_key)
         self._check_unused(key, digest)
         if (answer := await self.queries.get(key, self.clock())) is None:
             return None
@@ -79,14 +79,14 @@ class IdempotentMessages:
         instance_id: InstanceId,
         session_key: str,
         raw_key: str,
-        request: Mapping[str, Any],
+        digest: str,
         ask: Callable[[], Awaitable[bytes | None]],
     ) -> bytes | None:
         """The answer of `ask`, which is stored unless it is None.
 
         Raises as `get`, and what `ask` raises.
         """
-        key, digest = _key(instance_id, session_key, raw_key), _digest(request)
+        key = _key(instance_id, session_key, raw_key)
         with self._using(key, digest):
             if (body := await ask()) is not None:
                 await self._keep(key, KeptAnswer(digest, JSON, body))
@@ -97,11 +97,11 @@ class IdempotentMessages:
         instance_id: InstanceId,
         session_key: str,
         raw_key: str,
-        request: Mapping[str, Any],
+        digest: str,
         events: AsyncIterator[bytes],
     ) -> AsyncGenerator[bytes]:
         """As `answer`, for a stream; its last event is passed on once the answer is stored."""
-        key, digest = _key(instance_id, session_key, raw_key), _digest(request)
+        key = _key(instance_id, session_key, raw_key)
         received, end = bytearray(), bytearray()
         with self._using(key, digest):
             async with aclosing(events):  # type: ignore[type-var]  # generators, which can be closed
@@ -151,6 +151,6 @@ def _key(instance_id: InstanceId, session_key: str, raw_key: str) -> MessageKey:
     return MessageKey(instance_id, session_key, hashlib.sha256(raw_key.encode()).hexdigest())
 
 
-def _digest(request: Mapping[str, Any]) -> str:
+def request_digest(request: Mapping[str, Any]) -> str:
     """A digest of the request's content, independent of its formatting."""
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

@@ -29,8 +29,8 @@ from chowder_local.core.errors.agents import (
 )
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import NodeUnreachable
+from chowder_local.core.long_values import off_loop
 from chowder_local.core.tasks import KeyedLocks
-from chowder_local.instances.conversations.histories import last_text
 from chowder_local.instances.conversations.trace_log import TEXT_MAX
 from chowder_local.instances.lifecycle.boots import MIN_FREE_DISK_BYTES, out_of_memory
 from chowder_local.openclaw.gateway import read_answer
@@ -202,7 +202,7 @@ class Conversations:
                 instance.status, InstanceStatus.RUNNING, instance.error_message
             )
         route = await self.model_resolver.resolve(instance, request["model"])
-        return route, requests.parse_request(request)
+        return route, await off_loop(requests.parse_request, request)
 
     @asynccontextmanager
     async def _open(
@@ -215,7 +215,7 @@ class Conversations:
         """Checks the message, and holds the instance in memory with its model registered."""
         route, turn = await self._resolve(stale, request)
         key = session_key(session)
-        text = last_text(turn.client_input.new)[:TEXT_MAX]
+        text = turn.client_input.text[:TEXT_MAX]
         functions = {client_name(each["name"]) for each in turn.request.get("tools", ())}
         with self.traces.turn(stale, key, text, functions, request) as traced:
             traced.on_cancel = on_cancel

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core import logs
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.events import ChangeSignal, Events, EventType
+from chowder_local.core.long_values import is_long
 from chowder_local.openclaw.session_keys import MAIN_KEY
 from chowder_local.relay.prompt_format import ANSWER_TOOL, TurnKind, client_name
 from chowder_local.relay.turn_steps import results_before
@@ -164,7 +165,7 @@ class TraceLog:
             agent_name=instance.name,
             text=text,
             functions=functions,
-            request=request if _is_short(request) else None,
+            request=None if is_long(request, REQUEST_MAX_CHARS) else request,
         )
         self.add(turn)
         status = TurnStatus.FAILED
@@ -332,22 +333,6 @@ class TraceLog:
         """The turn with this id, or with this answer; None if it is gone or another instance's."""
         turns = self.of_instance(instance_id)
         return next((each for each in turns if turn_id in (each.response_id, each.id)), None)
-
-
-def _is_short(request: Any) -> bool:
-    """Whether a message is short enough to be kept, told without a copy of it."""
-    left, values = REQUEST_MAX_CHARS, [request]
-    while values and left > 0:
-        value = values.pop()
-        if isinstance(value, dict):
-            values += [*value, *value.values()] if len(value) < left else []
-            left -= len(value)
-        elif isinstance(value, list):
-            values += value if len(value) < left else []
-            left -= len(value)
-        else:
-            left -= len(value) if isinstance(value, str) else 8
-    return left > 0
 
 
 def first_text(turn: TracedTurn) -> str:

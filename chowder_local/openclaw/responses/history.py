@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import MessageRefused
@@ -102,12 +101,15 @@ _DROPPED_ANSWERS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Input:
-    """A message's items in the gateway's form: history, then new items."""
+class Input(NamedTuple):
+    """A message's items in the gateway's form: history, then new items.
 
-    history: tuple[Item, ...]
-    new: tuple[Item, ...]
+    `text` is that of the latest new item that has one, with collapsed white space.
+    """
+
+    history: tuple[Item, ...] = ()
+    new: tuple[Item, ...] = ()
+    text: str = ""
 
     @property
     def items(self) -> tuple[Item, ...]:
@@ -120,7 +122,7 @@ def parse_input(value: str | list[Item]) -> Input:
     History ends with the latest answer or call; all items after it are new.
     """
     if isinstance(value, str):
-        return Input((), ({"type": "message", "role": "user", "content": value},))
+        return _input([{"type": "message", "role": "user", "content": value}], 0)
     items: list[Item] = []
     end = 0
     for each in value:
@@ -131,7 +133,18 @@ def parse_input(value: str | list[Item]) -> Input:
     if not any(map(_is_for_agent, items[end:])):
         # The last item is an answer, so the message before it is answered again.
         end = max((at for at, each in enumerate(items) if _is_for_agent(each)), default=0)
-    return Input(tuple(items[:end]), tuple(items[end:]))
+    return _input(items, end)
+
+
+def _input(items: Sequence[Item], end: int) -> Input:
+    new = tuple(items[end:])
+    return Input(tuple(items[:end]), new, next(filter(None, map(item_text, reversed(new))), ""))
+
+
+def unsent_items(client_input: Input, known: Sequence[bytes]) -> tuple[Item, ...]:
+    """The items of a message that its conversation, of which `known` has the digests, lacks."""
+    unknown = unknown_items(client_input.history, known)
+    return (*unknown, *unrepeated_items(client_input.new, known))
 
 
 def unknown_items(history: Sequence[Item], known: Sequence[bytes]) -> tuple[Item, ...]:

@@ -14,10 +14,11 @@ import base64
 import binascii
 import mimetypes
 import re
+import string
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
-from chowder_local.core.errors.agents import MessageRefused
+from chowder_local.core.errors.agents import MessageRefused, MessageTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +50,8 @@ def pick(source: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: source[key] for key in keys if source.get(key) is not None}
 
 
+MAX_MESSAGE_BYTES = 20 * 1024 * 1024
+"""OpenClaw's default limit for a body of `/v1/responses`."""
 IMAGE_TYPES = frozenset(
     {"image/jpeg", "image/png", "image/gif", "image/webp", "image/heic", "image/heif"}
 )
@@ -65,6 +68,7 @@ FILE_TYPES = frozenset(
 """File types that the gateway reads; other text files are sent as plain text."""
 
 _UNTYPED = "application/octet-stream"
+_WHITE_SPACE = string.whitespace.encode()
 
 
 def to_gateway_image(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,10 +159,12 @@ def _data_url(url: str) -> tuple[str, bytes]:
 
 
 def _decoded(data: str) -> bytes:
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise MessageTooLarge
     try:
         # Some clients omit the padding, and some break lines.
-        text = "".join(data.split()).rstrip("=")
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=None, validate=True)
+        text = data.encode("ascii").translate(None, _WHITE_SPACE).rstrip(b"=")
+        return base64.b64decode(text + b"=" * (-len(text) % 4), altchars=None, validate=True)
     except (binascii.Error, ValueError):
         raise MessageRefused("input: an image's or file's data is not base64.") from None
 

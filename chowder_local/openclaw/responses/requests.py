@@ -91,7 +91,7 @@ class GatewayRequest:
     """Whether a vision model may be needed."""
     includes_tool_calls: bool = False
     """Whether the answer is to have the tools that the agent ran."""
-    client_input: Input = field(default_factory=lambda: history.Input((), ()))
+    client_input: Input = field(default_factory=history.Input)
     """All items that the client has sent."""
 
     def with_items(self, items: Iterable[dict[str, Any]]) -> GatewayRequest:

@@ -21,7 +21,8 @@ from chowder_local.core.errors.agents import (
 )
 from chowder_local.core.tasks import KeyedLocks
 from chowder_local.openclaw import gateway as gateway_module
-from chowder_local.openclaw.gateway import MAX_MESSAGE_BYTES, PATCH_ATTEMPTS, Gateway, open_gateways
+from chowder_local.openclaw.gateway import PATCH_ATTEMPTS, Gateway, open_gateways
+from chowder_local.openclaw.responses.inputs import MAX_MESSAGE_BYTES
 from tests.scripted.gateway import ScriptedGateway, ok, refused
 from tests.scripted.serving import eventually, serve
 

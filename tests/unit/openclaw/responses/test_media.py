@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from chowder_local.core.errors.agents import MessageRefused
+from chowder_local.core.errors.agents import MessageRefused, MessageTooLarge
+from chowder_local.openclaw.responses import inputs
 from chowder_local.openclaw.responses.inputs import (
     is_medium,
     may_show_images,
@@ -198,3 +199,11 @@ def test_files_other_than_text_may_show_images() -> None:
     text = {"type": "input_text", "text": "Hi"}
     assert not may_show_images(text)
     assert not is_medium(text)
+
+
+def test_a_picture_of_more_than_the_gateway_takes_is_not_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inputs, "MAX_MESSAGE_BYTES", 3)
+    with pytest.raises(MessageTooLarge):
+        to_gateway_image({"type": "input_image", "image_url": "data:image/png;base64,AAAA"})
