@@ -1,6 +1,6 @@
-"""The `error` member of the error responses that OpenAI's SDKs get (pure).
+"""The `error` member of the error responses that OpenAI's SDKs and clients of `/mcp` get (pure).
 
-The SDKs show `error.message` and nothing else of a body.
+Both show `error.message` and nothing else of a body.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ _ROUTE = re.compile(
     r"/v1/(?:instances/[^/]+/(?:models|(?:session/.+/)?responses)|(?:.*/)?chat/completions)",
     re.DOTALL,
 )
+JSON_RPC_PATH = "/mcp"
+INVALID_REQUEST, INTERNAL_ERROR = -32600, -32603
+"""JSON-RPC's codes."""
 _MEMBERS = PASSED_ON | TRANSLATED | DROPPED | REFUSED.keys()
 # "tools[0].name: …": how messages about a member begin, OpenClaw's included.
 _MEMBER_PREFIX = re.compile(r"((\w+)(?:\.\w+|\[\d+\])*): ")
@@ -104,7 +107,11 @@ def _dotted(loc: Sequence[str | int]) -> str | None:
 
 
 def body_of(scope: Scope, raised: Exception, status: int, detail: Any) -> Mapping[str, Any]:
-    """The body of an error response: `detail`, and `error` on message routes."""
+    """The body of an error response: `detail`, and `error` on message routes; or JSON-RPC's."""
+    if scope["path"] == JSON_RPC_PATH:
+        code = INVALID_REQUEST if status < HTTPStatus.INTERNAL_SERVER_ERROR else INTERNAL_ERROR
+        # The request's id is not known, because its body was not read.
+        return {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": _message(detail)}}
     if is_message_route(scope) or isinstance(raised, requests.RouteMissing):
         return {"detail": detail, "error": error_of(raised, status, detail)}
     return {"detail": detail}

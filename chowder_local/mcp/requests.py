@@ -11,6 +11,7 @@ from chowder_local.api.access import Access, Authorization
 from chowder_local.core.errors.process import ToolsUnavailable
 from chowder_local.core.tasks import logging_errors
 from chowder_local.http.endpoints import Endpoint, path_route
+from chowder_local.http.message_errors import JSON_RPC_PATH
 
 if TYPE_CHECKING:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Caller
     from chowder_local.diagnostics.checks import ServerDiagnosis
     from chowder_local.mcp.server import Calls
-
-
-PATH = "/mcp"
 
 
 @dataclass(eq=False, repr=False)
@@ -105,4 +103,4 @@ def mcp_route() -> Route:
     """The route of the protocol, whose tools check what a key may do."""
     app = Authorization(_serve_request, Access.ANY_KEY)
     # The server has no sessions that a GET could follow or a DELETE could end.
-    return path_route(PATH, Endpoint({"POST": app}))
+    return path_route(JSON_RPC_PATH, Endpoint({"POST": app}))

@@ -14,11 +14,12 @@ import pytest
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
-from mcp_types import TextResourceContents
+from mcp_types import INVALID_REQUEST, TextResourceContents
 
 from chowder_local.api.access import Access
 from chowder_local.app.application import api
 from chowder_local.core.domain import Permission
+from chowder_local.core.errors.requests import KeyInvalid, KeyMissing
 from chowder_local.http.listener import with_state
 from chowder_local.mcp.tools import EditorTool, tools
 from tests.scripted.serving import loopback_client, no_lifespan, serve
@@ -140,8 +141,15 @@ async def test_documents_and_transcripts_are_resources(server: Server) -> None:
 async def test_a_key_is_needed_as_for_the_api(server: Server) -> None:
     async with loopback_client() as client:
         answer = await client.post(f"{server.url}/mcp", json={})
-        assert answer.status_code == 401
+        assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+        error = {"code": INVALID_REQUEST, "message": KeyMissing.message}
+        assert answer.json() == {"jsonrpc": "2.0", "id": None, "error": error}
         assert (await client.get(f"{server.url}/mcp")).status_code == 405
+    # The client shows it only of JSON-RPC.
+    with pytest.raises(ExceptionGroup) as raised:
+        async with server.client("chd_org_wrong"):
+            pass
+    assert raised.group_contains(MCPError, match=KeyInvalid.message)
 
 
 def may(permission: Permission, tool: EditorTool) -> bool:
@@ -177,6 +185,6 @@ async def test_tools_that_cannot_start_are_an_error_with_words_and_start_with_a_
             )
     for answer in answers:
         assert answer.status_code == 500
-        assert "could not start" in answer.json()["detail"]
+        assert "could not start" in answer.json()["error"]["message"]
     async with server.client() as client:
         assert (await client.list_tools()).tools
