@@ -48,6 +48,10 @@ SCRIPT = {
                 "It runs.",
             ],
         },
+    ]
+}
+JOB_SCRIPT = {
+    "replies": [
         {
             "match": {"job": "long"},
             "reply": [{"call": "exec", "arguments": {"command": "sleep 8"}}, "Done."],
@@ -74,6 +78,27 @@ def agent(api: Api, timely: list[str]) -> str:
         timely += [instance_id, snapshot["id"]]
     local(api, "PUT", f"instances/{timely[0]}/replies", json=SCRIPT)
     return timely[0]
+
+
+@pytest.fixture(scope="module")
+def movers() -> list[str]:
+    """The id of the agent whose clock tests move on as they like, once it is made."""
+    return []
+
+
+@pytest.fixture
+def mover(api: Api, movers: list[str]) -> str:
+    """That agent, with a clock that goes on, and without jobs."""
+    if not movers:
+        movers.append(api.created("mover", openclaw_config=QUIET))
+    (instance_id,) = movers
+    api.until(instance_id, "running")
+    path = f"instances/{instance_id}"
+    for each in local(api, "GET", f"{path}/jobs").json():
+        if each["kind"] == "user":
+            local(api, "DELETE", f"{path}/jobs/{each['id']}")
+    local(api, "PUT", f"{path}/replies", json=JOB_SCRIPT)
+    return instance_id
 
 
 def set_clock(api: Api, instance_id: str, **change: Any) -> dict[str, Any]:
@@ -109,14 +134,6 @@ def add_job(api: Api, instance_id: str, name: str, schedule: dict[str, Any]) -> 
         name=name, schedule=schedule, enabled=True, sessionTarget="isolated", wakeMode="now",
         delivery={"mode": "none"}, payload={"kind": "agentTurn", "message": f"Do {name}."},
     )  # fmt: skip
-
-
-def remove_jobs(api: Api, instance_id: str) -> None:
-    """Removes those of the tests before."""
-    path = f"instances/{instance_id}/jobs"
-    for each in local(api, "GET", path).json():
-        if each["kind"] == "user":
-            local(api, "DELETE", f"{path}/{each['id']}")
 
 
 def conversation(api: Api, instance_id: str) -> list[Any]:
@@ -186,14 +203,13 @@ def test_a_second_run_is_the_same_and_jobs_run_once_each_at_their_times(
     ]
 
 
-def test_a_job_that_falls_due_during_anothers_turn_is_among_the_runs(api: Api, agent: str) -> None:
-    remove_jobs(api, agent)
-    now = datetime.fromisoformat(set_clock(api, agent, frozen=False)["now"])
+def test_a_job_that_falls_due_during_anothers_turn_is_among_the_runs(api: Api, mover: str) -> None:
+    now = datetime.fromisoformat(local(api, "GET", f"instances/{mover}/clock").json()["now"])
     due = {"long": 3600, "meanwhile": 3602, "later": 7200}
     for name, after_s in due.items():
         at = (now + timedelta(seconds=after_s)).isoformat()
-        add_job(api, agent, name, {"kind": "at", "at": at})
-    moved = advance(api, agent, by="3h", limit=2)
+        add_job(api, mover, name, {"kind": "at", "at": at})
+    moved = advance(api, mover, by="3h", limit=2)
     began = [
         (each["job"], round((datetime.fromisoformat(each["due_at"]) - now).total_seconds()))
         for each in moved["runs"]
@@ -203,16 +219,15 @@ def test_a_job_that_falls_due_during_anothers_turn_is_among_the_runs(api: Api, a
 
 
 def test_a_jobs_history_has_the_runs_of_more_than_a_week(
-    api: Api, agent: str, engine: docker.DockerClient
+    api: Api, mover: str, engine: docker.DockerClient
 ) -> None:
-    path = f"instances/{agent}/jobs"
-    remove_jobs(api, agent)
+    path = f"instances/{mover}/jobs"
     schedule = {"kind": "every", "every_s": 5 * 86_400}
     job = {"name": "rare", "message": "Do it.", "schedule": schedule}
     job_id = local(api, "POST", path, json=job).json()["id"]
-    moved = advance(api, agent, by="15d")
+    moved = advance(api, mover, by="15d1h")
     # What OpenClaw does once a minute: it removes what is over for long.
-    cleanup = inside(container_of(engine, api, agent), "openclaw tasks maintenance --apply")
+    cleanup = inside(container_of(engine, api, mover), "openclaw tasks maintenance --apply")
     assert cleanup[0] == 0, cleanup
     noted = [each["began_at"] for each in local(api, "GET", f"{path}/{job_id}/runs").json()]
     assert noted[::-1] == [each["began_at"] for each in moved["runs"]]
