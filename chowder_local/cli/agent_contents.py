@@ -227,8 +227,13 @@ def connect(
     connection = client.connect_channel(agent["id"], channel, fields)
     if (image := connection["qr_image_base64"]) and (qr or not offline):
         path = qr or Path(f"{channel}.png")
+        try:
+            picture = b64decode(image, validate=True)
+        except ValueError:
+            message = "The server's QR code is not base64, so nobody can scan it. Connect again."
+            raise click.ClickException(message) from None
         ensure_writable(path, yes=yes)
-        path.write_bytes(b64decode(image))
+        path.write_bytes(picture)
         note(f"Scan the QR code in {path}.")
     show_result(connection, *connection["message"].split("\n"), output=output)
 

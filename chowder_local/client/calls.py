@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
-from urllib.parse import urlsplit
+
+import httpx
 
 from chowder_local.client.plain_calls import PlainCalls
 from chowder_local.client.transport import Json, given, optional, segment
@@ -21,8 +22,6 @@ from chowder_local.upstream.sse import EventReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from datetime import datetime
-
-    import httpx
 
 __tracebackhide__ = True
 
@@ -93,9 +92,12 @@ class Client(PlainCalls):
 
     def set_tier(self, tier: str) -> Json:
         """Moves the organization to a tier, as its portal does; returns the subscription."""
-        link = urlsplit(str(self.create_portal()["url"]))
-        path = f"{link.path}?{link.query}&tier={segment(tier)}"
-        self._value("POST", path, follow_redirects=True)
+        try:
+            link = httpx.URL(self.create_portal()["url"]).copy_add_param("tier", tier)
+        except (KeyError, TypeError, httpx.InvalidURL) as invalid:
+            message = f"The server at {self._root} gives no link to its portal: {invalid}"
+            raise ServerSilent(message) from None
+        self._value("POST", link.raw_path.decode(), follow_redirects=True)
         return self.subscription()
 
     def wait_until_running(

@@ -123,7 +123,7 @@ class Transport:
             raise ServerNotRunning(self._root) from None
         except httpx.TimeoutException:
             raise ServerSilent(f"The server at {self._root} did not answer in time.") from None
-        except httpx.TransportError as failure:
+        except httpx.RequestError as failure:
             raise ServerSilent(
                 f"The connection to the server at {self._root} broke off: {failure}"
             ) from failure

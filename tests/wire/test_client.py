@@ -258,6 +258,19 @@ def test_a_silent_server_is_another_error_than_a_missing_one() -> None:
             client.health()
 
 
+@pytest.mark.parametrize("url", ["/local/\x1b[31m", None])
+def test_a_link_that_is_none_is_an_error(script: Script, client: Client, url: Any) -> None:
+    script.on("POST /v1/subscription/portal", content(json.dumps({"url": url}).encode()))
+    with pytest.raises(ServerSilent, match="link to its portal"):
+        client.set_tier("crab")
+
+
+def test_an_answer_that_cannot_be_decoded_is_an_error(script: Script, client: Client) -> None:
+    script.on("GET /local/health", content(b"{}", headers={"Content-Encoding": "gzip"}))
+    with pytest.raises(ServerSilent, match="Error -3"):
+        client.health()
+
+
 def test_a_broken_connection_is_an_error(script: Script, client: Client) -> None:
     script.on("GET /local/health", lambda request: None)
     with pytest.raises(ServerSilent, match="broke off"):

@@ -92,6 +92,17 @@ def test_a_qr_code_is_written_to_a_file(serve: Serve, capsys: Output, tmp_path: 
     assert str(picture) in capsys.readouterr().err
 
 
+def test_a_qr_code_that_is_no_picture_is_an_error(
+    serve: Serve, capsys: Output, tmp_path: Path
+) -> None:
+    asked = CONNECTED | {"status": "pending", "qr_image_base64": "\x1b[31m", "message": "Scan it."}
+    env, _ = serve({INSTANCES: [FISH], CONNECT: asked})
+    picture = tmp_path / "scan.png"
+    assert run(["channels", "connect", "fish", "telegram", "--qr", str(picture)], env) == 1
+    assert "nobody can scan it" in capsys.readouterr().err
+    assert not picture.exists()
+
+
 def test_the_status_tells_why_it_is_not_connected(serve: Serve, capsys: Output) -> None:
     state = {"connected": False, "details": {"reason": "unauthorized"}}
     env, _ = serve({INSTANCES: [FISH], f"{CHANNELS}/telegram/status": state})

@@ -49,7 +49,7 @@ OF_LINES = {
 }  # fmt: skip
 """They print texts of several lines."""
 DEEPEST = 6
-KNOWN = {"qr_image_base64": "", "reason": HOSTILE, "url": "/x"}
+KNOWN = {"qr_image_base64": "", "reason": HOSTILE}
 
 
 class Hostile(dict[str, Any]):
