@@ -26,6 +26,7 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import PortTaken, RelayPortTaken
 from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
 from chowder_local.core.errors.upstream import InboxUnknown, RelayTokenInvalid, StreamBroken
+from chowder_local.core.long_values import off_loop
 from chowder_local.http.bodies import BodyMemory, check_values
 from chowder_local.http.listener import SandboxConnection, bound_socket, break_off, listening
 from chowder_local.http.middleware import OriginGuard
@@ -222,8 +223,10 @@ class _Events:
         _, _, token = request.headers.get("authorization", "").partition(" ")
         status = 204
         try:
+            # Nobody without a token gets to send a body.
+            sandbox_id = self.gateway_events.sandbox_of(token)
             async with self._body_memory.body(request, MAX_EVENTS_BYTES) as body:
-                await self.gateway_events.receive(token, body)
+                await self.gateway_events.receive(sandbox_id, body)
         except RelayTokenInvalid:
             status = 401
         except (BodiesTooMany, BodyTooLarge, ClientStalled) as error:
@@ -261,7 +264,7 @@ class _Calls:
         try:
             reading = self._body_memory.body(request, self.max_body_bytes)
             body = await stack.enter_async_context(reading)
-            check_values(body)
+            await off_loop(check_values, body)
         except BodiesTooMany as error:
             return await _refusal(provider, 503, str(error))(scope, receive, send)
         except (BodyTooLarge, ClientStalled, ValueError) as error:
@@ -331,10 +334,9 @@ class _StandIns:
         """The answer of the stand-in that the path names."""
         try:
             async with self._body_memory.body(request, MAX_MESSENGER_BYTES) as body:
-                check_values(body)
                 call = await _messenger_call(request, body)
-        except (BodiesTooMany, BodyTooLarge, ClientStalled, ValueError) as error:
-            return Response(str(error), getattr(error, "http_status", None) or 400)
+        except (BodiesTooMany, BodyTooLarge, ClientStalled) as error:
+            return Response(str(error), error.http_status or 503)
         channel, instance_id = _messenger(request)
         response = Response(status_code=404)
         try:
@@ -469,7 +471,7 @@ async def _messenger_call(request: Request, body: bytes) -> Call:
     elif len(body) > MAX_JSON_BYTES and "json" in headers.get("content-type", ""):
         raise BodyTooLarge(MAX_JSON_BYTES)
     else:
-        form = parse_object(body)
+        form = await off_loop(parse_object, body)
     path = request.path_params["path"]
     return Call(request.method, path, dict(request.query_params), headers, form, body)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus, SandboxId
 from chowder_local.core.errors.upstream import RelayTokenInvalid
+from chowder_local.core.long_values import off_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,15 +30,19 @@ class GatewayEvents:
     instances: InstanceQueries
     handlers: dict[str, Callable[[Instance, Any], None]] = field(default_factory=dict)
 
-    async def receive(self, relay_token: str, body: bytes) -> None:
-        """Takes the events of a sandbox, oldest first; those of a warm sandbox concern nobody.
-
-        Raises RelayTokenInvalid, and ValueError if the body is not a JSON object.
-        """
+    def sandbox_of(self, relay_token: str) -> SandboxId:
+        """The sandbox that has a token. Raises RelayTokenInvalid."""
         if (sandbox_id := self.secret_box.sandbox_of(relay_token)) is None:
             raise RelayTokenInvalid
-        content = untrusted_json.read_encodable_object(body)
-        instance = await self.instances.by_sandbox(SandboxId(sandbox_id))
+        return SandboxId(sandbox_id)
+
+    async def receive(self, sandbox_id: SandboxId, body: bytes) -> None:
+        """Takes the events of a sandbox, oldest first; those of a warm sandbox concern nobody.
+
+        Raises ValueError if the body is not a JSON object.
+        """
+        content = await off_loop(untrusted_json.read_encodable_object, body)
+        instance = await self.instances.by_sandbox(sandbox_id)
         if instance is None or instance.status is InstanceStatus.TERMINATED:
             return
         for each in untrusted_json.objects_of(content.get("events")):

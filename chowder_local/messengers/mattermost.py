@@ -28,6 +28,7 @@ API = "api/v4/"
 MAX_CALL_BYTES = 1024 * 1024
 MAX_POST_CHARS = 16_383
 MAX_PAGE = 200
+MAX_IDS_BYTES = 16 * 1024
 MAX_UPLOADS = 16
 """The uploads that an agent may have without a post of theirs."""
 FOR_EVER_S = 31 * 86_400.0
@@ -373,9 +374,13 @@ def _find(number: str, mailbox: Mailbox) -> ChannelMessage:
 
 def _ids(call: Call) -> list[str]:
     """The ids that a body lists."""
+    if len(call.body) > MAX_IDS_BYTES:
+        raise _Refused(413, "The request is too large.")
     numbers = parse_object(b'{"ids":%b}' % call.body).get("ids")
-    wanted = numbers[:MAX_PAGE] if isinstance(numbers, list) else []
-    return [untrusted_json.text_of(each) for each in wanted]
+    wanted = numbers if isinstance(numbers, list) else []
+    if len(wanted) > MAX_PAGE:
+        raise _Refused(400, f"A list may have {MAX_PAGE} ids.")
+    return list(map(untrusted_json.text_of, wanted))
 
 
 def _id(kind: str, name: str) -> str:

@@ -8,11 +8,14 @@ import httpx
 import pytest
 
 from chowder_local.app.relay_app import create_relay_app
+from chowder_local.core import untrusted_json
 from chowder_local.core.domain import RELAY_HOSTNAME
+from chowder_local.core.long_values import LONG_CHARS
 from chowder_local.openclaw import approvals as openclaw
 from chowder_local.openclaw import gateway
 from tests.api.dashboard.conftest import Visitor
 from tests.scripted.gateway import ok, refused
+from tests.scripted.threads import LONG_VALUES, note_threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -210,6 +213,29 @@ async def test_what_a_sandbox_tells_is_bounded(
     for body, status in ((b"[]", 400), (long, 413)):
         answer = await sandbox.post("/gateway-events", content=body, headers=headers)
         assert answer.status_code == status
+
+
+async def test_who_is_no_sandbox_gets_to_send_no_events(sandbox: httpx.AsyncClient) -> None:
+    is_read = False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal is_read
+        is_read = True
+        yield b"{}"
+
+    headers = {"Authorization": "Bearer chowder-1.wrong"}
+    answer = await sandbox.post("/gateway-events", content=body(), headers=headers)
+    assert (answer.status_code, is_read) == (401, False)
+
+
+async def test_no_client_waits_while_long_events_are_read(
+    http: Api, instance: Instance, sandbox: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = note_threads(monkeypatch, (untrusted_json, "read_encodable_object"))
+    headers = {"Authorization": f"Bearer {http.world.secret_box.relay_token(instance.sandbox_id)}"}
+    content = {"events": "x" * LONG_CHARS}
+    answer = await sandbox.post("/gateway-events", json=content, headers=headers)
+    assert (answer.status_code, threads) == (204, {"read_encodable_object": {LONG_VALUES}})
 
 
 async def test_a_stopped_agents_commands_wait_frozen_and_end_with_its_sandbox(

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from chowder_local.app import relay_app
 from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import InstanceId, InstanceStatus
+from chowder_local.core.long_values import LONG_CHARS
 from chowder_local.messengers.service import STAND_INS
 from chowder_local.messengers.stand_in import MAX_JSON_BYTES
 from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.openclaw.channels import ADMIT
 from tests.scripted.gateway import ok
 from tests.scripted.serving import eventually
+from tests.scripted.threads import LONG_VALUES, note_threads
 
 if TYPE_CHECKING:
     from tests.api.conftest import Api
@@ -163,3 +166,15 @@ async def test_a_longer_call_of_the_agents_than_is_read_is_refused(http: Api, pa
             headers = {"Content-Type": content_type}
             answer = await agent.post(url, content=long, headers=headers)
             assert answer.status_code == status
+
+
+async def test_no_client_waits_while_a_long_call_of_an_agent_is_read(
+    http: Api, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = http.world
+    threads = note_threads(monkeypatch, (relay_app, "parse_object"))
+    transport = httpx.ASGITransport(create_relay_app(world.relay, messengers=world.messengers))
+    url = f"/messengers/telegram/{path.split('/')[3]}/bot1:x/sendMessage"
+    async with httpx.AsyncClient(transport=transport, base_url="http://relay.local") as agent:
+        assert (await agent.post(url, json={"text": "x" * LONG_CHARS})).status_code == 401
+    assert threads == {"parse_object": {LONG_VALUES}}

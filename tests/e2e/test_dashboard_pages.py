@@ -154,8 +154,7 @@ def test_a_command_that_waits_is_shown_and_approved(page: Page, served: Served) 
     asked = {"id": "a-1", "createdAtMs": 1_000, "expiresAtMs": 2_000, "request": request}
     world.gateway.rpc_answers[openclaw.LIST] = ok([asked])
     told_by_gateway = {"events": [{"event": openclaw.REQUESTED, "payload": asked}]}
-    token = world.secret_box.relay_token(ada.sandbox_id)
-    served.call(world.gateway_events.receive, token, json.dumps(told_by_gateway).encode())
+    served.call(world.gateway_events.receive, ada.sandbox_id, json.dumps(told_by_gateway).encode())
     page.get_by_role("link", name="1 waits for approval").click()
     approve = page.get_by_role("button", name="Approve rm -rf build")
     approve.wait_for()

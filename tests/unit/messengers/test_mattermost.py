@@ -313,6 +313,8 @@ async def test_a_socket_with_a_wrong_token_gets_nothing(
         ("GET", f"files/f{'1' * 25}", None, 404),
         ("POST", "channels/direct", {"ids": 1}, 404),
         ("POST", "channels/direct", ["\ud800"], 404),
+        ("POST", "users/ids", [ADA] * 201, 400),
+        ("POST", "users/ids", [ADA] * 1_000, 413),
         ("POST", "posts", {"channel_id": [], "message": "Hi"}, 404),
         ("POST", "posts", {"message": "x" * 2_000_000}, 413),
         ("PUT", "posts/p1", {"message": {}}, 404),
