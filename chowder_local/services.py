@@ -447,14 +447,6 @@ class Services:
         self.config_editing = ConfigEditing(
             self.reconfiguration, self.config_validator, self.waiting_gateway_of
         )
-        self.clocks = Clocks(
-            agents=self.agents,
-            residency=self.residency,
-            due_jobs=self.due_jobs,
-            call_log=self.call_log,
-            events=self.events,
-            clock=self.clock,
-        )
         self.healing = Healing(agents=self.agents, provisioner=self.provisioner, clock=self.clock)
         self.reconciler = Reconciler(
             warm_queries=self.warm_queries,
@@ -545,6 +537,37 @@ class Services:
             relay_token_of=self.secret_box.relay_token,
             vision_models=self.vision_models,
         )
+        self.unasked_turns = UnaskedTurns(
+            traces=self.traces,
+            instances=self.instances,
+            residency=self.residency,
+            gateway_of=self.waiting_gateway_of,
+            control=self.waiting_control,
+            messages=self.messages,
+            group=self.tasks,
+        )
+        self.session_watch.unasked = self.unasked_turns
+        self.activities = Activities(
+            instances=self.instances,
+            traces=self.traces,
+            unasked_turns=self.unasked_turns,
+            gateway_of=self.waiting_gateway_of,
+            control=self.waiting_control,
+            events=self.events,
+            shutdown=self.shutdown,
+            group=self.tasks,
+            clock=self.clock,
+        )
+        self.traces.on_work = self.activities.watch
+        self.clocks = Clocks(
+            agents=self.agents,
+            residency=self.residency,
+            due_jobs=self.due_jobs,
+            call_log=self.call_log,
+            activities=self.activities,
+            events=self.events,
+            clock=self.clock,
+        )
         self.jobs = Jobs(
             residency=self.residency,
             gateway_of=self.waiting_gateway_of,
@@ -575,28 +598,6 @@ class Services:
             gateway_of=self.waiting_gateway_of,
             shutdown=self.shutdown,
         )
-        self.unasked_turns = UnaskedTurns(
-            traces=self.traces,
-            instances=self.instances,
-            residency=self.residency,
-            gateway_of=self.waiting_gateway_of,
-            control=self.waiting_control,
-            messages=self.messages,
-            group=self.tasks,
-        )
-        self.session_watch.unasked = self.unasked_turns
-        self.activities = Activities(
-            instances=self.instances,
-            traces=self.traces,
-            unasked_turns=self.unasked_turns,
-            gateway_of=self.waiting_gateway_of,
-            control=self.waiting_control,
-            events=self.events,
-            shutdown=self.shutdown,
-            group=self.tasks,
-            clock=self.clock,
-        )
-        self.traces.on_work = self.activities.watch
         self.session_control = SessionControl(
             control=self.waiting_control,
             activities=self.activities,

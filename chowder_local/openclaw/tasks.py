@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_TASKS = 200
 OPEN = frozenset({"queued", "running"})
+AGENTS = frozenset({"subagent", "acp"})
+"""The kinds of tasks that are turns of other agents than the main one."""
 _UNDELIVERED = frozenset({"pending"})
 
 

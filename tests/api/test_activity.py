@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from chowder_local.core.events import EventType
 from chowder_local.instances.conversations import activity
+from chowder_local.instances.schedule.clock import ClockChange
 from chowder_local.openclaw.session_keys import session_key
 from tests.api.test_unasked_turns import MAIN, RUNTIME, TASK, TOOL, begin, end, messages
 from tests.scripted import gateway as scripted
@@ -260,6 +262,36 @@ async def test_a_follower_is_told_what_an_agent_does(http: Api, silence: asyncio
     assert (result["call_id"], result["result"]) == ("c", "cheese")
     assert answered["text"] == "Hello there."
     assert (ended["outcome"], ended["model_calls"]) == ("answered", 2)
+
+
+async def test_a_sub_agent_works_while_its_turn_runs_a_tool(http: Api) -> None:
+    instance = await http.world.created()
+    end(http, begin(http, instance, TASK, CHILD), "", TOOL)
+    assert await http.world.activities.has_subagents(instance)
+
+
+async def test_no_report_to_the_run_of_a_job_is_waited_for(http: Api) -> None:
+    instance = await http.world.created()
+    updated = int(http.world.clock.now.timestamp() * 1000)
+    task = {**HELPER, "status": "completed", "updatedAt": updated}
+    for key, is_awaited in {"agent:main:cron:1:run:2": False, MAIN: True}.items():
+        http.world.gateway.rpc_answers["tasks.list"] = scripted.ok(
+            {"tasks": [{**task, "sessionKey": key}]}
+        )
+        assert await http.world.activities.has_subagents(instance) is is_awaited
+
+
+async def test_a_report_is_not_waited_for_without_end_while_the_agents_clock_stands(
+    http: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "REPORT", timedelta())
+    instance = await http.world.created()
+    change = ClockChange(at=http.world.clock.now, is_frozen=True)
+    instance = await http.world.clocks.set(instance, change)
+    updated = int(http.world.clock.now.timestamp() * 1000)
+    task = {**HELPER, "status": "completed", "updatedAt": updated}
+    http.world.gateway.rpc_answers["tasks.list"] = scripted.ok({"tasks": [task]})
+    assert not await http.world.activities.has_subagents(instance)
 
 
 async def test_tools_are_not_looked_at_while_nobody_follows(http: Api) -> None:

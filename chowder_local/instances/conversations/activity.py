@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,8 +22,8 @@ from chowder_local.core.errors.agents import ActivityNotFound, RpcRefused
 from chowder_local.core.errors.requests import InstanceNotFound
 from chowder_local.core.events import EventType
 from chowder_local.core.tasks import logging_errors
-from chowder_local.openclaw.tasks import cancel_task, find_other_work, list_tasks
-from chowder_local.relay.prompt_format import TurnKind
+from chowder_local.openclaw.tasks import AGENTS, cancel_task, find_other_work, list_tasks
+from chowder_local.relay.prompt_format import JOB_SESSIONS, TurnKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,6 +86,8 @@ class Activities:
         self._watches: dict[InstanceId, asyncio.Task[None]] = {}
         self._ended: LRUCache[str, None] = LRUCache(ENDED_KEPT)
         """The tasks whose end is told."""
+        self._unreported: LRUCache[str, float] = LRUCache(ENDED_KEPT)
+        """Since when tasks are seen whose report is still to come."""
 
     async def current(self, instance: Instance, *, is_thorough: bool = True) -> Activity:
         """What an agent is doing. One that is not in memory does nothing, and stays where it is.
@@ -109,15 +112,33 @@ class Activities:
         since = min(began) if began else self._idle_since(instance.id)
         return Activity(turns, tasks, other, since, problem)
 
+    async def has_subagents(self, instance: Instance) -> bool:
+        """Whether a sub-agent of an agent in memory works, or is still to be reported.
+
+        Raises GatewayUnavailable, RpcRefused.
+        """
+        listed = await list_tasks(self._gateway(instance))
+        tasks = [each for each in listed if each.kind in AGENTS]
+        return (
+            any(each.is_open for each in tasks)
+            or bool(self._reports(instance, tasks))
+            or any(each.kind is TurnKind.SUBAGENT for each in self.traces.in_progress(instance.id))
+        )
+
     def _reports(self, instance: Instance, tasks: Sequence[Task]) -> list[str]:
         """What agents are still to say of tasks that have ended; OpenClaw tries it for a while."""
         since = self._agent_time(instance, self.clock()) - REPORT
+        # The agent's clock may stand still.
+        now_s = time.monotonic()
         return [
             f"It is still to report: {each.title}"
             for each in tasks
             if not (each.is_open or each.is_reported)
+            # OpenClaw reports nothing to the run of a job, which has ended.
+            and not (each.session_key or "").startswith(JOB_SESSIONS)
             and each.updated_at is not None
             and each.updated_at >= since
+            and now_s - self._unreported.setdefault(each.id, now_s) < REPORT.total_seconds()
             and not self.unasked_turns.has_reported(instance.sandbox_id, each.own_session_key or "")
         ]
 

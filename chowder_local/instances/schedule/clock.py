@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, InstanceId
     from chowder_local.core.events import Events
+    from chowder_local.instances.conversations.activity import Activities
     from chowder_local.instances.lifecycle.agents import Agent, Agents
     from chowder_local.instances.lifecycle.residency import Residency
     from chowder_local.instances.schedule.advanced_runs import AdvancedRun, Jobs
@@ -80,6 +81,7 @@ class Clocks:
     residency: Residency
     due_jobs: DueJobs
     call_log: CallLog
+    activities: Activities
     events: Events
     clock: Callable[[], datetime]
 
@@ -253,13 +255,14 @@ class Clocks:
         while True:
             try:
                 jobs = await list_jobs(gateway)
+                is_busy = await self._is_busy(instance, jobs)
             except GatewayUnavailable:
                 # A busy gateway may break off a call while it runs a job.
                 if time.monotonic() >= ends_s:
                     raise
             else:
                 waiting = [key for key, job in batch.items() if waits(job, jobs.get(key))]
-                if cancelled.is_set() or not (waiting or self._is_busy(instance, jobs)):
+                if cancelled.is_set() or not (waiting or is_busy):
                     return jobs
                 if not waiting or any(is_running(jobs[key]) for key in waiting):
                     ends_s = time.monotonic() + START_TIMEOUT_S
@@ -269,10 +272,12 @@ class Clocks:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * POLL_GROWTH, LONGEST_POLL_S)
 
-    def _is_busy(self, instance: Instance, jobs: Jobs) -> bool:
-        """Whether a job runs, or a model call is in progress, as of a sub-agent."""
-        return any(is_running(each) and not each.is_watching for each in jobs.values()) or any(
-            each.outcome is None for each in self.call_log.of_instance(instance.id)
+    async def _is_busy(self, instance: Instance, jobs: Jobs) -> bool:
+        """Whether a job runs, a model call is in progress, or a sub-agent works."""
+        return (
+            any(is_running(each) and not each.is_watching for each in jobs.values())
+            or any(each.outcome is None for each in self.call_log.of_instance(instance.id))
+            or await self.activities.has_subagents(instance)
         )
 
     async def _write(self, agent: Agent, clock: AgentClock) -> None:

@@ -56,6 +56,15 @@ JOB_SCRIPT = {
             "match": {"job": "long"},
             "reply": [{"call": "exec", "arguments": {"command": "sleep 8"}}, "Done."],
         },
+        {
+            "match": {"job": "research"},
+            "reply": [{"call": "sessions_spawn", "arguments": {"task": "Look closely"}}, "Begun."],
+        },
+        {
+            "match": {"text": "look closely"},
+            "reply": [{"call": "exec", "arguments": {"command": "sleep 8"}}, "It is cheese."],
+        },
+        {"match": {"text": "a background task"}, "reply": "They say it is cheese."},
     ]
 }
 
@@ -216,6 +225,20 @@ def test_a_job_that_falls_due_during_anothers_turn_is_among_the_runs(api: Api, m
     ]
     assert began == [("long", 3600), ("meanwhile", 3602)]
     assert not moved["has_arrived"]
+
+
+def test_the_clock_waits_for_a_sub_agent_that_runs_a_tool(api: Api, mover: str) -> None:
+    now = datetime.fromisoformat(local(api, "GET", f"instances/{mover}/clock").json()["now"])
+    for name, after_h in {"research": 1, "next": 8}.items():
+        at = (now + timedelta(hours=after_h)).isoformat()
+        add_job(api, mover, name, {"kind": "at", "at": at})
+    moved = advance(api, mover, by="9h")
+    assert [each["job"] for each in moved["runs"]] == ["research", "next"]
+    calls = local(api, "GET", f"instances/{mover}/model-calls").json()[::-1]
+    keys = [each["session_key"] or "" for each in calls]
+    of_helper = [number for number, key in enumerate(keys) if ":subagent:" in key]
+    assert len(of_helper) == 2
+    assert of_helper[-1] < keys.index(moved["runs"][-1]["session_key"])
 
 
 def test_a_jobs_history_has_the_runs_of_more_than_a_week(

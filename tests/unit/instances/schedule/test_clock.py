@@ -363,6 +363,31 @@ async def test_an_advance_waits_for_model_calls_that_a_job_has_begun(
     assert asked == 3
 
 
+async def test_the_clock_moves_only_while_sub_agents_are_quiet(
+    world: World, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await world.created()
+    scheduler.due |= {"once": world.clock.now + DAY}
+    scheduler._list()
+    # A program in the background goes by real time.
+    program = {"id": "program", "runtime": "cli", "status": "running"}
+    helper = {"id": "helper", "runtime": "subagent", "updatedAt": ms(world.clock.now)}
+    states = ({"status": "running"}, {"status": "completed", "deliveryStatus": "pending"}, None)
+    world.gateway.rpc_answers["tasks.list"] = [
+        ok({"tasks": [program, *([] if state is None else [helper | state])]}) for state in states
+    ]
+    looks: list[int] = []
+    run_due = scheduler.run_due
+
+    def note(now: datetime) -> None:
+        looks.append(len(world.gateway.called("tasks.list")))
+        run_due(now)
+
+    monkeypatch.setattr(scheduler, "run_due", note)
+    await world.clocks.advance(instance, NEXT_YEAR)
+    assert looks[0] == len(states)
+
+
 async def test_a_job_that_openclaw_passes_over_is_skipped(
     world: World, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
