@@ -17,6 +17,7 @@ import click
 from chowder_local import __version__
 from chowder_local.cli.options import Command, output_option
 from chowder_local.cli.output import Output, note, say, show_json
+from chowder_local.cli.reset import own_files
 from chowder_local.cli.run_file import find_running
 from chowder_local.cli.server_process import is_locked
 from chowder_local.core import model_endpoints
@@ -90,7 +91,26 @@ def examine(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
     images = [] if isinstance(facts, ChowderError) else list(_images(settings, env))
     health, server = _server(settings)
     yield from checks.examine(settings, facts, images, health, [server])
+    if settings.has_lost_database:
+        yield _left(settings, env)
     yield from _providers(settings, env)
+
+
+def _left(settings: Settings, env: Mapping[str, str]) -> Finding:
+    """What there is of agents whose database is lost."""
+    from chowder_local.engine.store_resources import list_store
+
+    cure = "Put a copy of the database back to keep it, or remove it all with 'reset'."
+    files = [each for each in own_files(settings) if each.parent != settings.snapshots_dir]
+    snapshots = [each.name for each in settings.snapshots_dir.glob("*")]
+    left = {"snapshots": snapshots, "files": [each.name for each in files]}
+    problem = ""
+    try:
+        left = asdict(list_store(settings.store_file.read_text().strip(), env)) | left
+    except ChowderError as failure:
+        problem = f"; {failure}"
+    parts = [f"{kind}: {', '.join(names)}" for kind, names in left.items() if names]
+    return Finding("what is left", Level.WARN, f"{'; '.join(parts)}{problem}", cure)
 
 
 def _engine_facts(env: Mapping[str, str]) -> EngineFacts | ChowderError:

@@ -59,6 +59,12 @@ class DataDirLayout:
         """The file of the default organization's API key."""
         return self.key_file or self.data_dir / "default.key"
 
+    @property
+    def has_lost_database(self) -> bool:
+        """Whether a server has used the directory, and its database is missing or empty now."""
+        database = self.database_file
+        return self.store_file.exists() and not (database.exists() and database.stat().st_size)
+
     database_file: ClassVar = _InDataDir("chowder.db")
     secret_file: ClassVar = _InDataDir("secret.key")
     """The secret that encrypts data at rest and from which internal tokens are derived."""

@@ -99,7 +99,9 @@ def versions() -> Finding:
 
 
 def data_dir(settings: Settings) -> Iterator[Finding]:
-    """Whether the data directory can be written, and whether other users can read its secrets."""
+    """Whether the data directory can be written and has its database, and whether other users can
+    read its secrets.
+    """
     folder = settings.data_dir
     if not folder.exists():
         parent = next(each for each in folder.parents if each.exists())
@@ -111,6 +113,10 @@ def data_dir(settings: Settings) -> Iterator[Finding]:
     elif not folder.is_dir() or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         cure = f"Fix its permissions (chown, chmod 700 {folder}), or use another --data-dir."
         yield Finding("data directory", Level.FAIL, f"{folder} cannot be written", cure)
+    elif settings.has_lost_database:
+        words = f"{settings.database_file} is missing or empty, but the directory has been in use"
+        cure = "Put a copy of it back, or remove what is left with 'reset'."
+        yield Finding("data directory", Level.FAIL, words, cure)
     elif exposed := list(_exposed(settings)):
         names = ", ".join(str(path) for path in exposed)
         yield Finding(

@@ -13,7 +13,7 @@ from chowder_local.engine.connection import engine_client
 from chowder_local.engine.labels import is_of_store, store_filter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import docker
 
@@ -39,7 +39,7 @@ REPORTED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class SweepReport:
-    """The names of the removed resources."""
+    """The names of a store's resources: of those that are there, or were removed."""
 
     containers: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
@@ -82,6 +82,14 @@ def redacted(attrs: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: attrs.get(name) for name in names}, **parts}
 
 
+def list_store(store_id: str, env: Mapping[str, str]) -> SweepReport:
+    """What bears the store's label. Raises as `engine_client` does."""
+    refusal = "The engine could not list what this data directory has"
+    with engine_client(env, refusal, INSPECT_TIMEOUT_S) as (client, _):
+        found = _resources(client, store_id)
+        return SweepReport(*(tuple(str(each.name) for each in kind) for kind in found))
+
+
 def remove_store(store_id: str, env: Mapping[str, str]) -> SweepReport:
     """Removes each container, volume and network that bears the store's label.
 
@@ -96,27 +104,29 @@ def sweep(client: docker.DockerClient, store_id: str) -> SweepReport:
     """As `remove_store`, with an open client. Blocks; raises the SDK's errors."""
     if not store_id:
         raise ValueError("an empty store id would match resources of other programs")
-    filters = store_filter(store_id)
-    containers = [
-        container.name
-        for container in client.containers.list(all=True, filters=filters, ignore_removed=True)
-        if is_of_store(container.labels, store_id)
-        and _has_removed(partial(container.remove, force=True, v=True))
-    ]
-    volumes = [
-        volume.name
-        for volume in client.volumes.list(filters=filters)
-        if is_of_store(volume.attrs.get("Labels"), store_id)
-        and _has_removed(partial(volume.remove, force=True))
-    ]
-    networks = [
-        network.name
-        for network in client.networks.list(filters=filters)
-        if is_of_store(network.attrs.get("Labels"), store_id) and _has_removed(network.remove)
-    ]
-    report = SweepReport(*(tuple(map(str, names)) for names in (containers, volumes, networks)))
+    removals: tuple[Callable[[Any], object], ...] = (
+        lambda container: container.remove(force=True, v=True),
+        lambda volume: volume.remove(force=True),
+        lambda network: network.remove(),
+    )
+    report = SweepReport(
+        *(
+            tuple(str(each.name) for each in found if _has_removed(partial(remove, each)))
+            for found, remove in zip(_resources(client, store_id), removals, strict=True)
+        )
+    )
     log.info("store %s swept: %s", store_id, report)
     return report
+
+
+def _resources(client: docker.DockerClient, store_id: str) -> Iterator[list[Any]]:
+    """The store's containers, then its volumes, then its networks."""
+    filters = store_filter(store_id)
+    containers = client.containers.list(all=True, filters=filters, ignore_removed=True)
+    yield [each for each in containers if is_of_store(each.labels, store_id)]
+    for others in (client.volumes, client.networks):
+        listed = others.list(filters=filters)
+        yield [each for each in listed if is_of_store(each.attrs.get("Labels"), store_id)]
 
 
 def _has_removed(remove: Callable[[], object]) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chowder_local.core.data_dir import sync
+from chowder_local.core.data_dir_layout import DataDir
 from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.store.sqlite import BUSY_TIMEOUT_S, translated_errors, unwritable
 
@@ -80,8 +81,13 @@ def prepare(path: Path) -> None:
     """Makes or upgrades the file, private to this user; blocks. Makes a backup before an upgrade.
 
     Raises DataDirUnusable if it cannot be read or written, or if the file is another program's, a
-    newer version's, or from before the first release.
+    newer version's, or from before the first release; or if the directory was in use, and the file
+    is missing or empty.
     """
+    files = DataDir(path.parent)
+    if files.has_lost_database:
+        # SQLite would remove the WAL of an empty file.
+        raise _lost(path)
     with translated_errors(path):
         _make_private(path)
         with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as file:
@@ -92,6 +98,8 @@ def prepare(path: Path) -> None:
             file.execute("BEGIN IMMEDIATE")
             current = _revision(path, file)
             file.execute("ROLLBACK")
+        if current is None and files.store_file.exists():
+            raise _lost(path)
         if current != REVISION:
             _upgrade(path, current)
         _erase_leftovers(path)
@@ -180,15 +188,33 @@ def _back_up(path: Path, current: str) -> None:
     )
 
 
+def _lost(path: Path) -> DataDirUnusable:
+    """The error for a directory that a server has used and that has no data of it any more."""
+    remedy = f"Put a copy of {path.name} back"
+    if backups := find(path):
+        remedy += (
+            f", such as {backups[0]}; the next start removes agents that were created since then, "
+            "with their files"
+        )
+    return DataDirUnusable(
+        f"{path} is missing or empty, but agents of {path.parent} may be left: 'chowder-local "
+        f"doctor' lists what there is of them. Nothing was changed. {remedy}. Or remove all that "
+        f"is left with: {_reset(path)} – or choose another directory with --data-dir."
+    )
+
+
+def _reset(path: Path) -> str:
+    return shlex.join(["chowder-local", "reset", "--data-dir", str(path.parent)])
+
+
 def _unknown_revision(path: Path, current: str, revisions: Collection[str]) -> DataDirUnusable:
     """The error for a revision that this version does not have; downgrades would lose data."""
     if current.isdecimal():
         # Revisions were numbers before the first release.
-        reset = shlex.join(["chowder-local", "reset", "--data-dir", str(path.parent)])
         return DataDirUnusable(
             f"{path} was written by a chowder-local from before its first release (schema "
             f"{current}), which cannot be upgraded; nothing was changed. Remove its agents and all "
-            f"its data with: {reset} – or choose another directory with --data-dir."
+            f"its data with: {_reset(path)} – or choose another directory with --data-dir."
         )
     remedy = "There is no backup from before the upgrade here"
     if usable := find(path, revisions):

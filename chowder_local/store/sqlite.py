@@ -63,8 +63,8 @@ def _messages(path: Path) -> dict[int, str]:
     folder = path.parent
     denied = f"{path} cannot be written. Make it and {folder} writable for this user, {_OTHERWISE}"
     damaged = (
-        f"{path} is damaged or not a database. Move it away to begin with an empty one, "
-        f"{_OTHERWISE}"
+        f"{path} is damaged or not a database. Put a copy of it back, remove all agents and data "
+        f"of the directory with 'chowder-local reset', {_OTHERWISE}"
     )
     locked = f"Another program keeps {path} locked. Close that program, {_OTHERWISE}"
     return {

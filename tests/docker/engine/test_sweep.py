@@ -12,7 +12,7 @@ from chowder_local.core.settings import Settings
 from chowder_local.engine import store_resources
 from chowder_local.engine.image_recipe import expected_tag
 from chowder_local.engine.labels import sandbox_labels, store_filter, store_labels
-from chowder_local.engine.store_resources import SweepReport, remove_store
+from chowder_local.engine.store_resources import SweepReport, list_store, remove_store
 
 pytestmark = pytest.mark.docker
 
@@ -42,7 +42,10 @@ def test_everything_of_one_store_goes_and_nothing_of_another(client: docker.Dock
     try:
         names = {make(client, ours), make(client, ours, is_paused=True)}
         other = make(client, theirs)
+        there = list_store(ours, os.environ)
         report = remove_store(ours, os.environ)
+        assert set(there.containers) == set(there.volumes) == names
+        assert set(there.networks) == set(report.networks)
         assert set(report.containers) == names
         assert set(report.volumes) == names
         assert set(report.networks) == {f"{name}-net" for name in names}

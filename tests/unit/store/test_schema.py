@@ -352,3 +352,32 @@ def test_a_version_table_without_a_version_counts_as_an_empty_database(path: Pat
     prepare(path)
     with closing(sqlite3.connect(path)) as file:
         assert file.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "without tables"])
+def test_a_directory_that_was_in_use_does_not_begin_anew_without_its_database(
+    path: Path, what: str
+) -> None:
+    prepare(path)
+    path.with_name("store.id").write_text("0123456789ab")
+    prepare(path)
+    backup = schema.back_up(path, REVISION)
+    path.unlink()
+    if what == "empty":
+        path.touch()
+    if what == "without tables":
+        with closing(sqlite3.connect(path)) as file:
+            file.execute("PRAGMA journal_mode = WAL")
+    wal = path.with_name("chowder.db-wal")
+    wal.write_bytes(b"the latest commits")
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(DataDirUnusable, match=r"missing or empty.*Nothing was changed") as refused:
+        prepare(path)
+    assert f"such as {backup};" in str(refused.value)
+    assert f"chowder-local reset --data-dir {path.parent}" in str(refused.value)
+    if what != "without tables":
+        assert (path.read_bytes() if path.exists() else None) == before
+        assert wal.read_bytes() == b"the latest commits"
+    shutil.copyfile(backup, path)
+    wal.unlink(missing_ok=True)
+    prepare(path)

@@ -13,6 +13,7 @@ from chowder_local.cli.main import run
 from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.settings import Settings
 from chowder_local.diagnostics.checks import Finding, Level
+from chowder_local.engine.store_resources import SweepReport
 from chowder_local.openclaw.shortcuts import SHORTCUTS
 from tests.scripted.engine import OBSERVATIONS
 from tests.unit.diagnostics.test_checks import FACTS
@@ -144,3 +145,30 @@ def test_providers_are_those_of_the_environment_and_of_the_server_that_runs(
     assert found["provider lab"].level is Level.WARN
     assert found["provider far"].level is Level.WARN
     assert found["provider ollama"].words == f"not running at {nowhere}; models ollama/… need it"
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_is_left_of_agents_whose_database_is_lost_is_listed(
+    tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_image(monkeypatch, True)
+
+    def list_store(store_id: str, env: object) -> SweepReport:
+        return SweepReport((f"of-{store_id}",), ("home-1", "home-2"), ())
+
+    monkeypatch.setattr("chowder_local.engine.store_resources.list_store", list_store)
+    (tmp_path / "snapshots").mkdir()
+    for name in ("chowder.db", "default.key", "snapshots/s1"):
+        (tmp_path / name).touch(mode=0o600)
+    (tmp_path / "store.id").write_text("s1")
+    env = {"CHOWDER_DATA_DIR": str(tmp_path)}
+    assert run(["doctor"], env) == 1
+    printed = capsys.readouterr().out
+    assert f"data directory: {tmp_path}/chowder.db is missing or empty" in printed
+    assert (
+        "what is left: containers: of-s1; volumes: home-1, home-2; snapshots: s1; "
+        "files: chowder.db, default.key, store.id"
+    ) in printed
+    monkeypatch.undo()
+    assert run(["doctor"], env | NO_ENGINE) == 1
+    assert "snapshots: s1; files: chowder.db, default.key, store.id; " in capsys.readouterr().out
