@@ -162,7 +162,7 @@ def _import(client: Client, output: Output, file: Path, name: str | None, timeou
     """
     run = read_file(file)
     agent = client.create_instance((name or file.stem)[:NAME_MAX], run.model_provider)
-    agent = wait_until_running(client, agent, timeout)
+    agent = wait_until_running(client, agent, timeout, is_for_message=True)
     begun: set[str | None] = set()
     for turn in run.turns:
         if turn.kind != MESSAGE or not turn.calls:
@@ -348,7 +348,7 @@ def rerun(
     def started(fork: dict[str, Any]) -> dict[str, Any]:
         if rules is not None:
             client.set_replies(rules["script"], fork["id"])
-        return wait_until_running(client, fork, timeout=timeout)
+        return wait_until_running(client, fork, timeout, is_for_message=True)
 
     title = (name or f"{agent['name']} rerun")[:NAME_MAX]
     fork, state = _restored(client, agent, turn, title, started)

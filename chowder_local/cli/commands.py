@@ -275,13 +275,19 @@ def show_created(
         show_json(instance)
 
 
-def wait_until_running(client: Client, agent: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """The instance once it is running.
+def wait_until_running(
+    client: Client, agent: dict[str, Any], timeout: float, *, is_for_message: bool = False
+) -> dict[str, Any]:
+    """The instance once it is running; with `is_for_message`, the command then sends something.
 
     Raises BootFailed if it fails or is stopped, and BootTimedOut if it is late; the message says
     what to do next.
     """
     name, instance_id = visible_line(agent["name"]), agent["id"]
+    next_step = f"Wait for it with: chowder-local instances wait {instance_id}"
+    removal = f"Remove it with: chowder-local instances rm {instance_id}"
+    if is_for_message:
+        next_step = "Nothing is sent to it: run the command again, with a greater --timeout."
 
     def describe(status: str) -> str:
         boots = " (without a warm sandbox, OpenClaw boots now)"
@@ -293,14 +299,10 @@ def wait_until_running(client: Client, agent: dict[str, Any], timeout: float) ->
                 instance_id, timeout, on_status=lambda status: update(describe(status))
             )
     except KeyboardInterrupt:
-        note(
-            f"{name} continues to boot. Wait for it with: chowder-local instances wait "
-            f"{instance_id}",
-            f"Remove it with: chowder-local instances rm {instance_id}",
-        )
+        note(f"{name} continues to boot. {next_step}", removal)
         raise
     except BootTimedOut as late:
-        cure = f"It continues to boot. Wait for it with: chowder-local instances wait {instance_id}"
+        cure = f"It continues to boot. {next_step}" + (f"\n{removal}" if is_for_message else "")
         raise BootTimedOut(f"{name}: {late}\n{cure}") from None
     except BootFailed as failed:
         cure = f"\nSee its log with: chowder-local logs {instance_id}"

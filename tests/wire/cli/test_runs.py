@@ -209,6 +209,24 @@ def test_the_fork_has_the_reply_rules_of_the_agent_from_its_first_message_on(ser
     assert names.index("PUT /local/instances/fork-1/replies") < message
 
 
+def test_a_fork_that_boots_too_long_is_named_as_one_that_got_nothing(
+    serve: Serve, capsys: Output
+) -> None:
+    fork = FORK | {"status": "provisioning"}
+    env, requests = serve(
+        created() | {
+            TRACES: [TURN], SNAPSHOTS: [],
+            f"POST /local/instances/{FISH['id']}/fork": fork,
+            "GET /v1/instances/fork-1/status": fork,
+        }
+    )  # fmt: skip
+    assert run(["rerun", "resp_1", "--from", "1", "--timeout", "0.01"], env) == 9
+    refused = capsys.readouterr().err
+    assert "Nothing is sent to it: run the command again, with a greater --timeout." in refused
+    assert "Remove it with: chowder-local instances rm fork-1" in refused
+    assert sent(requests, "POST /v1/instances/fork-1/responses") == []
+
+
 def test_without_a_snapshot_the_conversation_is_set_back(serve: Serve, capsys: Output) -> None:
     turns = [
         {"position": 4, "role": "user", "text": "How many?", "response_id": None},
