@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chowder_local.core.events import Events
     from chowder_local.core.metrics import Metrics
     from chowder_local.relay.calls import Credential, ModelAnswer
-    from chowder_local.relay.prompt_format import FailureMarkers
+    from chowder_local.relay.prompt_format import FailureMarkers, PromptSession
     from chowder_local.relay.recordings import Recorder
     from chowder_local.relay.wire.wire_format import ModelOutput, Usage
 
@@ -121,9 +121,13 @@ class ModelCall:
         return RelayRequest(self.provider, "POST", self.path, "", (), self.body)
 
     @cached_property
+    def session(self) -> PromptSession | None:
+        """The OpenClaw session of the call; None if its system prompt does not name one."""
+        return self.request.session
+
+    @cached_property
     def session_key(self) -> str | None:
-        session = self.request.session
-        return None if session is None else session.key
+        return None if self.session is None else self.session.key
 
     @cached_property
     def model(self) -> str | None:
@@ -229,7 +233,7 @@ class CallLog:
     def replace_body(self, call: ModelCall, body: bytes) -> None:
         """Keeps the body that is sent in place of the one that was held."""
         size_bytes, call.body = len(call.body), body
-        for name in ("session_key", "model", "last_message"):
+        for name in ("session", "session_key", "model", "last_message"):
             vars(call).pop(name, None)
         if call.id in self._kept:
             self._grow(len(body) - size_bytes)
@@ -287,7 +291,9 @@ class CallJournal:
     on_call: Callable[[ModelCall], None] | None = None
     """Is called with each call at its beginning and at its end."""
 
-    def begin(self, request: RelayRequest, credential: Credential) -> ModelCall:
+    def begin(
+        self, request: RelayRequest, credential: Credential, session: PromptSession | None
+    ) -> ModelCall:
         # OpenClaw sends one trace id a turn and one span id a call.
         _, _, trace = dict(request.headers).get("traceparent", "").partition("-")
         call = self.call_log.begin(
@@ -298,6 +304,7 @@ class CallJournal:
             request.body,
             trace.partition("-")[0] or None,
         )
+        call.session = session
         if self.on_call is not None:
             self.on_call(call)
         return call

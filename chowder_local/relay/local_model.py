@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chowder_local.core.domain import OFFLINE_KEY
+from chowder_local.core.long_values import off_loop
 from chowder_local.relay.calls import local_answer, wire_format
 from chowder_local.relay.offline_model import decide
 from chowder_local.relay.prompt_format import CallableTools, ModelRequest
@@ -66,7 +67,7 @@ class LocalModel:
     ) -> ModelAnswer:
         """The answer, which may be an error in the provider's format."""
         call.source = "offline"
-        parsed = request.parse(int(time.time()))
+        parsed = await off_loop(lambda _: request.parse(int(time.time())), request.body)
         if not isinstance(parsed, ParsedRequest):
             return local_answer(parsed)
         playback = self.recordings.playback(credential.instance_id)
@@ -102,7 +103,7 @@ class LocalModel:
     ) -> ModelAnswer:
         """The answer that somebody gives to a held call in the model's place."""
         call.source = BREAKPOINT
-        parsed = request.parse(int(time.time()))
+        parsed = await off_loop(lambda _: request.parse(int(time.time())), request.body)
         if not isinstance(parsed, ParsedRequest):
             return local_answer(parsed)
         if action.error is not None and action.message is None:

@@ -21,6 +21,7 @@ from chowder_local.core.errors.upstream import (
     StreamBroken,
     UpstreamFailed,
 )
+from chowder_local.core.long_values import off_loop
 from chowder_local.relay.calls import (
     Credential,
     CredentialResolver,
@@ -115,9 +116,11 @@ class Relay:
 
         Raises RelayTokenInvalid if the call has no valid relay token.
         """
-        request = self.upstreams.route(request)
         try:
+            request = await off_loop(lambda _: self.upstreams.route(request), request.body)
             credential = await self._authenticate(request)
+            # The body may have to be parsed to find it.
+            session = await off_loop(lambda _: request.session, request.body)
         except RelayTokenInvalid:
             raise
         except Exception as problem:  # noqa: BLE001 - logged, and reported to the client
@@ -127,7 +130,7 @@ class Relay:
         active = _Active(
             request,
             credential,
-            self.journal.begin(request, credential),
+            self.journal.begin(request, credential, session),
             is_local=self.local_model.handles(request, credential),
             is_of_endpoint=self.upstreams.is_endpoint(request.provider),
         )

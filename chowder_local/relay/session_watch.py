@@ -96,7 +96,7 @@ class SessionWatch:
 
     def note(self, sandbox_id: SandboxId, call: ModelCall) -> bool:
         """Notes a model call; False if it belongs to a message whose session is forgotten."""
-        session = call.request.session
+        session = call.session
         messages = [] if session is None else self._messages.get((sandbox_id, session.key), [])
         if self._is_unasked(sandbox_id, call, messages):
             return True

@@ -28,7 +28,9 @@ async def held(http: Api, instance: Instance) -> HeldCall:
     world = http.world
     request = RelayRequest("openai", "POST", "responses", "", (), BODY)
     owner = Credential(instance.organization_id, instance.id, instance.sandbox_id, "offline")
-    found = await world.breakpoints.hold(request, world.journal.begin(request, owner))
+    found = await world.breakpoints.hold(
+        request, world.journal.begin(request, owner, request.session)
+    )
     assert found is not None
     return found
 

@@ -17,15 +17,19 @@ from llmock.chaos import ChaosSettings
 from llmock.main import create_app as create_stand_in
 from llmock.simulation import MockResponseSettings
 
+from chowder_local.app import relay_app
+from chowder_local.core import untrusted_json
 from chowder_local.core.domain import OFFLINE_KEY, InstanceId, ModelProvider, SandboxId
 from chowder_local.core.errors.requests import ModelKeyMissing
 from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.core.logs import JsonLine
+from chowder_local.core.long_values import LONG_CHARS
 from chowder_local.http.bodies import UNCOUNTED_BYTES
 from chowder_local.relay.call_log import FailedAttempt
 from chowder_local.relay.prompt_format import ANY_TOOL
 from chowder_local.relay.wire.errors import error_message
 from tests.scripted.serving import eventually, loopback_client
+from tests.scripted.threads import LONG_VALUES, note_threads
 from tests.unit.core.test_metrics import FIGURES
 
 if TYPE_CHECKING:
@@ -471,6 +475,23 @@ async def test_a_body_of_so_many_values_that_others_would_have_to_wait_is_refuse
 
     assert answered.status_code == 400
     assert "more than" in error_message(answered.content)
+
+
+async def test_no_client_waits_while_a_long_call_is_read(
+    open_relay: OpenRelay, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = note_threads(
+        monkeypatch, (relay_app, "check_values"), (untrusted_json, "read_encodable")
+    )
+    quoted = "Runtime: agent=" * LONG_CHARS
+    body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": quoted}]}
+    async with open_relay(OFFLINE_KEY, max_body_bytes=2 * len(quoted)) as relay:
+        answered = await http.post(
+            f"{relay.url}/anthropic/v1/messages", json=body, headers=TOKEN_HEADERS[ANTHROPIC]
+        )
+
+    assert answered.status_code == 200
+    assert list(threads.values()) == [{LONG_VALUES}] * 2
 
 
 async def test_a_sandbox_that_leaves_while_sending_costs_nothing(
