@@ -175,10 +175,12 @@ def not_carried(desired: DesiredInstance, home: Home | None) -> Iterator[str]:
     """What no call of the API carries from a declared home: modes, empty folders, git's own."""
     for path, file in desired.home.items():
         entry = home.entry(path) if home else None
-        if is_executable(file) and "x" not in str(entry and entry["permissions"]):
+        here, there = is_executable(file), "x" in str(entry and entry["permissions"])
+        if here is not there:
+            kind, change = ("executable", "+x") if here else ("not executable", "-x")
             yield (
-                f"{path} of {desired.name}: no call makes it executable. Have the agent run chmod "
-                "+x."
+                f"{path} of {desired.name}: no call makes it {kind}. Have the agent run chmod "
+                f"{change}."
             )
     if not desired.home:
         return

@@ -590,13 +590,15 @@ def test_memory_is_pushed_only_if_it_is_asked_for(sites: Sites, capsys: Output) 
 
 
 def test_a_push_names_modes_and_folders_that_no_call_carries(sites: Sites, capsys: Output) -> None:
-    script = sites.home() / "workspace/run.sh"
-    script.write_text("true")
-    script.chmod(0o755)
+    script, other = (sites.home() / f"workspace/{name}.sh" for name in ("run", "stop"))
+    for each in (script, other):
+        each.write_text("true")
+        each.chmod(0o755)
     assert sites.pull() == 0
     here = sites.folder / "home/workspace"
     assert os.access(here / "run.sh", os.X_OK)
     (here / "SOUL.md").chmod(0o755)
+    (here / "stop.sh").chmod(0o644)
     (here / "empty").mkdir()
     (here / ".git").mkdir()
     capsys.readouterr()
@@ -604,6 +606,8 @@ def test_a_push_names_modes_and_folders_that_no_call_carries(sites: Sites, capsy
     assert [each for each in capsys.readouterr().err.splitlines() if "Not pushed" in each] == [
         "Not pushed: workspace/SOUL.md of support: no call makes it executable. Have the agent run "
         "chmod +x.",
+        "Not pushed: workspace/stop.sh of support: no call makes it not executable. Have the agent "
+        "run chmod -x.",
         "Not pushed: workspace/.git of support: it is git's own.",
         "Not pushed: workspace/empty of support: no call makes an empty folder. Put a file into "
         "it.",
