@@ -190,12 +190,17 @@ async function refusal(response) {
 /** The data of each server-sent event. */
 async function* eventsOf(response) {
   let rest = "";
+  let data = [];
   for await (const chunk of response.body.pipeThrough(new TextDecoderStream())) {
-    const events = (rest + chunk).replaceAll("\r\n", "\n").split("\n\n");
-    rest = events.pop();
-    for (const event of events) {
-      const lines = event.split("\n").filter((line) => line.startsWith("data:"));
-      if (lines.length > 0) yield lines.map((line) => line.slice(5).replace(/^ /, "")).join("\n");
+    // What came before is not looked through again.
+    const [first, ...others] = chunk.split("\n");
+    const lines = [rest + first, ...others];
+    rest = lines.pop();
+    for (const line of lines) {
+      if (line.startsWith("data:")) data.push(line.slice(5).replace(/^ |\r$/g, ""));
+      if (line !== "" && line !== "\r") continue;
+      if (data.length > 0) yield data.join("\n");
+      data = [];
     }
   }
 }

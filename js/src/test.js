@@ -10,6 +10,7 @@ import { isRecording, openRecording, pathOf } from "./recording.js";
 import { Replies } from "./replies.js";
 import { findServer } from "./server.js";
 import { Plan, howManyAtOnce, linesOf, newSeed, runTrials } from "./trials.js";
+import { wildcards } from "./wildcards.js";
 
 export { Client, ChowderError, DEFAULT_MODEL, textOf } from "./client.js";
 
@@ -221,8 +222,7 @@ class Organization {
       if (instance.isThere) await this.client.call("setApprovalPolicy", { path, body: { ask } });
     });
     const add = (decision) => (command = "*") => {
-      const escaped = command.replace(/[.+^${}()|[\]\\]/g, "\\$&");
-      rules.push({ pattern: new RegExp(`^${escaped.replaceAll("*", ".*").replaceAll("?", ".")}$`, "s"), decision });
+      rules.push({ pattern: wildcards(command), decision });
     };
     return { allow: add("allow_once"), deny: add("deny"), decided };
   }

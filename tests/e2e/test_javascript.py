@@ -98,6 +98,12 @@ def record_and_replay(server: ServerProcess, folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_agents_write_is_read_in_a_time_that_grows_as_it_does() -> None:
+    # Without `--test`, there is no other process that would go on after the time limit.
+    run(PACKAGE, tool("node"), "test/foreign.test.js")
+
+
+@pytest.mark.slow
 def test_the_types_refuse_what_is_wrong() -> None:
     sources = [PACKAGE / "test" / "types.mts", *sorted(PACKAGE.glob("src/*.d.ts"))]
 
