@@ -39,6 +39,8 @@ ANSWER_QUIET_S = 1.0
 """An agent that has said and typed nothing for so long has answered."""
 MORE_LETTERS = 40
 """What a messenger may add to an answer."""
+MAX_PARTS = 8
+"""In so many messages an answer to an earlier message is looked for."""
 UNFINISHED_QUIET_S = 5.0
 """As long as something of its model's answer is missing. A messenger may change it beyond that."""
 MORE_MESSAGES = 100
@@ -140,6 +142,26 @@ class AnswerProgress:
         first = _WORD.search(self.text)
         is_begun = first is not None and any(first[0] in each for each in texts)
         return is_begun and least <= total and more <= MORE_LETTERS and not is_draft
+
+
+@dataclass(frozen=True)
+class EarlierAnswers:
+    """What an agent may still answer to earlier messages: these texts, and all before a time."""
+
+    texts: tuple[str, ...] = ()
+    until: datetime | None = None
+
+    def left_out_of(self, answers: list[ChannelMessage]) -> list[ChannelMessage]:
+        for text in self.texts:
+            progress = AnswerProgress(text=text)
+            ends = (
+                end
+                for end in range(1, min(len(answers), MAX_PARTS) + 1)
+                for start in range(end)
+                if progress.is_whole(answers[start:end])
+            )
+            answers = answers[next(ends, 0) :]
+        return [each for each in answers if self.until is None or each.at >= self.until]
 
 
 class ChannelFault(Exception):
@@ -292,16 +314,18 @@ class Mailbox:
         message: ChannelMessage,
         wait_s: float,
         progress: Callable[[], AnswerProgress] = lambda: AnswerProgress(),
+        earlier: Callable[[], EarlierAnswers] = lambda: EarlierAnswers(),
     ) -> list[ChannelMessage]:
         """What the agent has answered to a message, as a person reads it in the end.
 
         Waits until all that the model has said is there, or the agent is not busy any more and
-        quiet, or `wait_s`.
+        quiet, or `wait_s`. What answers an `earlier` message is left out.
         """
 
         def answers() -> list[ChannelMessage]:
             after = self.after(message.id)
-            return [each for each in after if each.is_answer and each.chat == message.chat]
+            found = as_read(each for each in after if each.is_answer and each.chat == message.chat)
+            return earlier().left_out_of(found) if found else []
 
         def newest() -> int:
             return self.messages[-1].id if self.messages else 0
@@ -315,14 +339,14 @@ class Mailbox:
                 is_over = not await self.wait_for(lambda: bool(answers()), wait_s)
                 while not is_over:
                     latest, now = newest(), progress()
-                    shown = as_read(answers())
+                    shown = answers()
                     has_draft = any(each.id in self.drafts for each in shown)
                     if not (now.is_busy or has_draft) and now.is_whole(shown):
                         break
                     quiet_s = UNFINISHED_QUIET_S if now.text else ANSWER_QUIET_S
                     has_more = await self.wait_for(partial(has_changed, latest), quiet_s)
                     is_over = not (now.is_busy or has_more) or self.shutdown.has_begun
-        return as_read(answers())
+        return answers()
 
     async def clear(self) -> None:
         """Removes all messages."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -21,6 +22,7 @@ from tests.scripted.serving import eventually
 from tests.scripted.threads import LONG_VALUES, note_threads
 
 if TYPE_CHECKING:
+    from chowder_local.relay.call_log import ModelCall
     from tests.api.conftest import Api
 
 LOCAL = {"botToken": "…", "apiRoot": "http://relay.local:2470/messengers/telegram/1"}
@@ -59,6 +61,71 @@ async def test_what_a_person_says_waits_for_the_answer(http: Api, path: str) -> 
     listed = (await http.get(path, params={"person": "Ada"})).json()
     assert [each["kind"] for each in listed] == ["message", "message", "edit"]
     assert (await http.get(path, params={"after": listed[-1]["id"]})).json() == []
+
+
+def begun_call(http: Api, path: str, text: str, turn: str, answer: str) -> ModelCall:
+    """A model call of a turn with the words of a person."""
+    body = {"messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]}
+    call = http.world.call_log.begin(
+        http.world.organization_id,
+        InstanceId(path.split("/")[3]),
+        "anthropic",
+        "v1/messages",
+        json.dumps(body).encode(),
+        turn,
+    )
+    http.world.clock.advance(1)
+    call.at = http.world.clock.now
+    content = [{"type": "text", "text": answer}]
+    call.append(json.dumps({"type": "message", "content": content}).encode())
+    return call
+
+
+@pytest.mark.parametrize("is_begun", [True, False])
+@pytest.mark.parametrize("turn", ["t-1", "t-2"])
+async def test_a_late_answer_is_not_that_of_the_next_message(
+    http: Api, path: str, turn: str, *, is_begun: bool
+) -> None:
+    mailbox = await mailbox_of(http, path)
+    await http.post(path, json={"from": "Ada", "text": "How many?"})
+    late = begun_call(http, path, "How many?", "t-1", "") if is_begun else None
+    http.world.clock.advance(1)
+    asking = asyncio.create_task(
+        http.post(path, json={"from": "Ada", "text": "Which?", "wait_s": 30})
+    )
+    await eventually(lambda: len(mailbox.messages) == 2, "the next is said")
+    if late is not None:
+        # After a tool, a turn goes on with the same words.
+        late.finish("offline")
+    begun_call(http, path, "How many?", "t-1", "Three").finish("offline")
+    if turn == "t-2":
+        await mailbox.add("agent", person="Ada", text="Three")
+    # OpenClaw lets a turn go on with what was said meanwhile, and sends both answers at its end.
+    begun_call(http, path, "Which?", turn, "Three").finish("offline")
+    if turn == "t-1":
+        await mailbox.add("agent", person="Ada", text="Working")
+        await mailbox.add("agent", person="Ada", text="Three")
+    answer = await mailbox.add("agent", person="Ada", text="Three")
+    assert [each["id"] for each in (await asking).json()["answers"]] == [answer.id]
+
+
+@pytest.mark.parametrize("text", ["Hello?", "/stop"])
+async def test_an_answer_without_a_model_call_is_that_of_the_latest_message(
+    http: Api, path: str, text: str
+) -> None:
+    mailbox = await mailbox_of(http, path)
+    await http.post(path, json={"from": "Ada", "text": "How many?"})
+    call = begun_call(http, path, "How many?", "t-1", "Three")
+    if text == "Hello?":
+        call.finish("offline")
+        http.world.clock.advance(60)
+        await mailbox.add("agent", person="Ada", text="Three")
+    asking = asyncio.create_task(http.post(path, json={"from": "Ada", "text": text, "wait_s": 30}))
+    await eventually(lambda: mailbox.messages[-1].text == text, "it is said")
+    await mailbox.add("agent", person="Ada", text="No model is needed")
+    call.finish("client_disconnected")
+    answers = (await asking).json()["answers"]
+    assert [each["text"] for each in answers] == ["No model is needed"]
 
 
 async def test_what_is_said_in_any_channel_comes_in_one_list(http: Api, path: str) -> None:

@@ -15,6 +15,7 @@ from chowder_local.core.errors.agents import ChannelNotFound
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.http.bodies import parse, parse_query
 from chowder_local.http.services import instance, require_living, running, services
+from chowder_local.instances.conversations.channel_turns import earlier_answers
 from chowder_local.messengers.mailbox import AnswerProgress, wait_for
 from chowder_local.messengers.service import CAPTIONLESS, LACKS, STAND_INS
 from chowder_local.openclaw.channel_table import CHANNELS
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from chowder_local.core.domain import Instance
-    from chowder_local.messengers.mailbox import ChannelMessage, Mailbox
+    from chowder_local.messengers.mailbox import ChannelMessage, EarlierAnswers, Mailbox
 
 UNFETCHED_S = 3.0
 """A message that an agent has not fetched for so long finds no connection."""
@@ -94,7 +95,11 @@ async def _answers(
         is_busy = bool(output.calls) or any(each.outcome is None for each in recent)
         return AnswerProgress(is_busy, output.text)
 
-    return await mailbox.answers_to(message, wait_s, progress)
+    def earlier() -> EarlierAnswers:
+        calls = services(request).call_log.of_instance(agent.id)
+        return earlier_answers(message, mailbox, calls)
+
+    return await mailbox.answers_to(message, wait_s, progress, earlier)
 
 
 async def list_channel_messages(request: Request) -> list[ChannelMessage]:

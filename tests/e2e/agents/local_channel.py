@@ -66,6 +66,19 @@ class LocalChannel:
     def say(self, person: str, text: str, **more: Any) -> str:
         return "\n".join(self.answers(person, text, **more))
 
+    def say_late(self, person: str) -> None:
+        """Says two things, of which the first is answered after the second was said."""
+        self.script(
+            {"match": {"equals": "How many?"}, "reply": {"text": "Three.", "delay_s": 4}},
+            {"match": {"equals": "Which?"}, "reply": {"text": "Blue."}},
+        )
+        said = self.api.post(
+            f"{self.path}/messages", json={"from": person, "text": "How many?", "wait_s": 2}
+        )
+        assert said.json()["answers"] == []
+        assert self.say(person, "Which?") == "Blue."
+        assert [each["text"] for each in self.messages() if each["text"] == "Three."]
+
     def code_for(self, person: str, *, is_sent: bool = True) -> str:
         """The pairing code that a stranger gets, which is the only one that waits."""
         if not is_sent:

@@ -87,6 +87,7 @@ def test_people_on_this_machine_talk_to_an_agent_in_telegram(api: Api, patient: 
     assert telegram.say("Ada", "Write").split() == LONG.split()
     assert telegram.say("Ada", "Mark").split() == ["Tom", "&", "Jerry:", "1", "<", "2", "run"]
     assert "parse_mode" in telegram.messages()[-1]["payload"]
+    telegram.say_late("Ada")
     telegram.script()
     assert {each["kind"] for each in telegram.messages()} >= {"message", "typing"}
 

@@ -140,6 +140,7 @@ def test_people_talk_to_an_agent_in_a_messenger(
 
     channel.script({"match": {"equals": "Write"}, "reply": {"text": LONG}})
     assert channel.say("Ada", "Write").split() == LONG.split()
+    channel.say_late("Ada")
     channel.script()
 
 
