@@ -160,14 +160,14 @@ class DockerEngine:
         return networks
 
     async def leave(self) -> None:
-        """Disconnects the server's own container, if there is one, from the sandboxes' networks."""
-        if self._own_networks is None or self._own_networks.joined_by is None:
+        """Leaves the sandboxes' networks, and removes those that no container is on."""
+        if self._own_networks is None:
             return
         try:
             leave = partial(self._networks.leave, self._own_networks)
             await self._run("leave the sandbox networks", leave)
         except EngineUnavailable as failure:
-            # The next start joins them again; removing the container disconnects it, too.
+            # The next start takes them again; removing the server's container disconnects it, too.
             log.warning("%s", failure)
 
     async def open_relay(self, port: int) -> None:

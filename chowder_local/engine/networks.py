@@ -131,14 +131,20 @@ class Networks:
                     self._join(created, networks.joined_by, network.relay_bind)
 
     def leave(self, networks: SandboxNetworks) -> None:
-        """Disconnects the server's own container, so that it can start without the networks."""
-        if (own := networks.joined_by) is None:
-            return
-        joined = self._networks_of(own)
+        """Removes the networks, except those that a container is on, whether it runs or not.
+
+        Disconnects the server's own container first, so that it can start without the networks.
+        """
+        own = networks.joined_by
+        joined = {} if own is None else self._networks_of(own)
         for network in (networks.open, networks.closed):
-            if network is not None and network.name in joined:
-                with suppress(NotFound):
-                    self.client.networks.get(network.name).disconnect(own, force=True)
+            if network is None or (found := self._find(network.name)) is None:
+                continue
+            with suppress(NotFound):
+                if own is not None and network.name in joined:
+                    found.disconnect(own, force=True)
+                if not self.client.api.containers(all=True, filters={"network": [found.id]}):
+                    found.remove()
 
     def _remove_all_but(self, names: set[str]) -> None:
         """Removes the networks of a server that moved into a container or out of one.

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from chowder_local.cli.main import run
+from chowder_local.engine.connection import find_engine, open_client
 
 pytestmark = pytest.mark.docker
 
@@ -84,7 +86,11 @@ def test_a_detached_server_is_ready_and_what_it_printed_can_be_pasted(
         other.stderr
     )
 
-    down = call("down")
+    with closing(open_client(find_engine(os.environ))) as engine:
+        ours = f"chowder-{(Path(env['CHOWDER_DATA_DIR']) / 'store.id').read_text()}"
+        assert len(engine.networks.list(names=[ours])) == 2
+        down = call("down")
+        assert engine.networks.list(names=[ours]) == []
     assert f"stopped (process {status['pid']})" in down.stdout
     assert call("status").returncode == 1
 

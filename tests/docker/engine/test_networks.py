@@ -85,11 +85,29 @@ def test_a_server_in_a_container_joins_them_at_an_address_that_stays(
     assert Networks(client, store_id).ensure(own.id) == made
     Networks(client, store_id).leave(made)
     assert addresses(own) == {}
-    Networks(client, store_id).leave(made)
-    client.networks.get(made.closed.name).remove()
     Networks(client, store_id).recreate(made)
     assert Networks(client, store_id).ensure(own.id) == made
     assert addresses(own) == expected
+
+
+def test_a_network_goes_with_the_server_unless_a_container_is_on_it(
+    client: docker.DockerClient, store_id: str, own: Container
+) -> None:
+    networks = Networks(client, store_id)
+    made = networks.ensure()
+    # Somebody else's, which does not run.
+    client.networks.get(made.open.name).connect(own)
+    own.kill()
+    own.wait()
+    networks.leave(made)
+    assert [each.name for each in client.networks.list(filters=store_filter(store_id))] == [
+        made.open.name
+    ]
+    assert networks.ensure().open == made.open
+    client.networks.get(made.open.name).disconnect(own)
+    networks.leave(made)
+    assert client.networks.list(filters=store_filter(store_id)) == []
+    networks.leave(made)
 
 
 def test_a_server_that_came_before_its_predecessor_had_left_joins_them_afterwards(
