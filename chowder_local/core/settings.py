@@ -274,7 +274,7 @@ class Settings(DataDirLayout, BaseModel):
         ),
     )
     max_body_bytes: int = Field(
-        64 * 1024 * 1024,
+        32 * 1024 * 1024,
         ge=1024,
         description=(
             "Longest request body that the API takes; messages have 32 MiB at most, and most calls "

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from chowder_local.mcp.server import Calls
 
 
+MAX_BODY_BYTES = 10 * 1024 * 1024
+"""Enough for a picture."""
+
+
 @dataclass(eq=False, repr=False)
 class McpRequests:
     """Requests of the protocol. Each is by itself: the server keeps no sessions."""
@@ -80,7 +84,7 @@ class McpRequests:
             manager = StreamableHTTPSessionManager(
                 ToolServer(calls_of, caller_of, self.diagnosis).make(),
                 stateless=True,
-                max_request_body_size=self.max_body_bytes,
+                max_request_body_size=min(self.max_body_bytes, MAX_BODY_BYTES),
             )
             async with manager.run():
                 ready.set_result(manager)

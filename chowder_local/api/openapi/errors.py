@@ -143,7 +143,7 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         (requests.InstanceStateWrong("stopped", "running"),),
         header="X-Should-Retry",
     ),
-    "413": Explanation("The request is too large.", (requests.BodyTooLarge(67_108_864),)),
+    "413": Explanation("The request is too large.", (requests.BodyTooLarge(33_554_432),)),
     "415": Explanation(
         "The request's body is compressed in an unknown way.",
         (requests.BodyEncodingUnknown("br"),),

@@ -333,8 +333,8 @@ class InputInvalid(ChowderError):
 
 
 class BodyTooLarge(ChowderError):
-    """The request body is larger than the call takes: 1 MiB, 32 MiB for messages, or what
-    `CHOWDER_MAX_BODY_BYTES` says for files, replies and recordings.
+    """The request body is larger than the call takes: 1 MiB, 32 MiB for messages, 10 MiB for those
+    of channels, or what `CHOWDER_MAX_BODY_BYTES` says for files, replies and recordings.
     """
 
     http_status = 413
