@@ -14,7 +14,7 @@ import psutil
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests import descriptors
+from tests import accounting, descriptors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,7 +44,8 @@ class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]  # no types
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(descriptors)
+    for each in (accounting, descriptors):
+        config.pluginmanager.register(each)
 
 
 @pytest.hookimpl(optionalhook=True)
