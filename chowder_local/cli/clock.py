@@ -11,6 +11,7 @@ from chowder_local.cli.commands import Row, find_instance, instance_argument, no
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.options import Command, TimeType, output_option
 from chowder_local.cli.output import Output, format_time, note, say, show_json, waiting
+from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.wording import MOMENT_S
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ def _line(clock: dict[str, Any]) -> str:
 
 def _warning(clock: dict[str, Any]) -> str:
     return clock["warning"] or ""
+
+
+def _show_runs(runs: list[dict[str, Any]]) -> None:
+    for run in runs:
+        error = f": {run['error']}" if run["error"] else ""
+        say(f"{format_time(run['began_at'])}  {run['job']}  {run['outcome']}{error}")
 
 
 # fmt: off
@@ -90,16 +97,20 @@ def advance(
     if [by, until, next_job or None].count(None) != 2:
         raise click.UsageError("Give one of BY, --until and --next-job.")
     agent = find_instance(client, instance)
-    with waiting(f"{agent['name']} moves on", MOMENT_S):
-        moved = client.advance_clock(
-            agent["id"], by=by, until=until, to="next_job" if next_job else None, limit=limit
-        )
+    try:
+        with waiting(f"{agent['name']} moves on", MOMENT_S):
+            moved = client.advance_clock(
+                agent["id"], by=by, until=until, to="next_job" if next_job else None, limit=limit
+            )
+    except ApiRefused as refused:
+        if output is not Output.JSON and isinstance(refused.body, dict):
+            # Those before a stop, for example.
+            _show_runs(refused.body.get("runs", []))
+        raise
     if output is Output.JSON:
         show_json(moved)
         return
-    for run in moved["runs"]:
-        error = f": {run['error']}" if run["error"] else ""
-        say(f"{format_time(run['began_at'])}  {run['job']}  {run['outcome']}{error}")
+    _show_runs(moved["runs"])
     say(_line(moved))
     if not moved["has_arrived"]:
         note("It has not arrived: the limit or a cancellation has ended it.")

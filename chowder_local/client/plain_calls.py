@@ -235,7 +235,8 @@ class PlainCalls(Transport):
         """Moves the agent's clock on, from one time at which jobs are due to the next.
 
         Each job runs at its time. The answer comes when the agent is quiet; the event stream has
-        the progress. If the client leaves, the clock stays where it has come to.
+        the progress. If the client leaves, the clock stays where it has come to. If the agent is
+        stopped meanwhile, for example, the 409 has the `runs` so far.
 
         `by`: For how long, such as `25h` or `1d12h30m`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
@@ -116,6 +116,8 @@ class Transport:
                     response.read()
                     refused = ApiRefused(response.status_code, _message(response), _code(response))
                     refused.retry_after = response.headers.get("Retry-After")
+                    with suppress(ValueError, RecursionError):
+                        refused.body = response.json()
                     raise refused
                 self.server_time = response.headers.get("Date", "")
                 yield response

@@ -70,7 +70,9 @@ def _response(
 ) -> JSONResponse:
     # The contract's bodies have no place for a code, but those of messages do.
     own = {CODE_HEADER: code_of(raised, status)}
-    return JSONResponse(body_of(scope, raised, status, detail), status, {**headers, **own})
+    members = raised.members if isinstance(raised, ChowderError) else {}
+    body = {**body_of(scope, raised, status, detail), **members}
+    return JSONResponse(body, status, {**headers, **own})
 
 
 def status_of(error: ChowderError) -> int:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chowder_local.core.errors.agents import AdvanceInterrupted
 from chowder_local.core.events import EventType
 from chowder_local.instances.schedule import due_jobs
+from chowder_local.instances.schedule.advanced_runs import AdvancedRun
 from chowder_local.openclaw.jobs import read_jobs
 from tests.api.test_jobs import events_of_jobs, followed, ms, params, pass_time, raw
 from tests.scripted.serving import DEADLINE_S, eventually
@@ -74,6 +76,25 @@ async def test_a_stopped_agents_clock_is_not_moved_on(http: Api) -> None:
     path = f"/local/instances/{instance.id}/clock"
     assert (await http.post(f"{path}/advance", json={"by": "1h"})).status_code == 409
     assert (await http.call("PUT", path, json={"at": AT})).json()["now"] == AT
+
+
+async def test_an_advance_that_is_interrupted_answers_with_its_runs(
+    http: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await http.world.created()
+    at = http.world.clock.now
+    run = AdvancedRun("job-1", "daily", at, at, 1.5, "ok")
+
+    async def advance(*_: object) -> None:
+        raise AdvanceInterrupted("Instance is stopped.", [run])
+
+    monkeypatch.setattr(http.world.clocks, "advance", advance)
+    path = f"/local/instances/{instance.id}/clock/advance"
+    answer = await http.post(path, json={"by": "1d"})
+    assert (answer.status_code, answer.headers["X-Error-Code"]) == (409, "advance_interrupted")
+    body = answer.json()
+    assert body["detail"] == "The advance of the clock has ended after 1 run: Instance is stopped."
+    assert [(each["job"], each["took_s"]) for each in body["runs"]] == [("daily", 1.5)]
 
 
 async def test_a_due_time_over_which_the_clock_is_moved_is_not_missed(

@@ -13,6 +13,7 @@ from chowder_local.api.schemas.clock import (
     ClockSetting,
     ClockView,
 )
+from chowder_local.core.errors.agents import AdvanceInterrupted
 from chowder_local.http.bodies import parse
 from chowder_local.http.middleware import note
 from chowder_local.http.responses import CLIENT_CLOSED_REQUEST, while_connected
@@ -20,6 +21,8 @@ from chowder_local.http.services import instance_of, services
 from chowder_local.instances.schedule.clock import RESET, ClockChange
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import BaseModel
     from starlette.requests import Request
 
@@ -57,21 +60,28 @@ async def advance_clock(request: Request) -> AdvanceView | Response:
     """Moves the agent's clock on, from one time at which jobs are due to the next.
 
     Each job runs at its time. The answer comes when the agent is quiet; the event stream has the
-    progress. If the client leaves, the clock stays where it has come to.
+    progress. If the client leaves, the clock stays where it has come to. If the agent is stopped
+    meanwhile, for example, the 409 has the `runs` so far.
     """
     instance = await instance_of(request)
     body = await parse(request, ClockAdvance)
     clocks, shutdown = services(request).clocks, services(request).shutdown
     until = body.until_from(clocks.time_of(instance))
     _note(request, body)
-    advance = await while_connected(
-        request, lambda: clocks.advance(instance, until, body.limit), shutdown
-    )
+    try:
+        advance = await while_connected(
+            request, lambda: clocks.advance(instance, until, body.limit), shutdown
+        )
+    except AdvanceInterrupted as interrupted:
+        views = _views(interrupted.runs)
+        interrupted.members = {"runs": [each.model_dump(mode="json") for each in views]}
+        raise
     if advance is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     clock = _view(request, advance.instance)
-    runs = [AdvancedRunView.model_validate(each) for each in advance.runs]
-    return AdvanceView(**clock.model_dump(), has_arrived=advance.has_arrived, runs=runs)
+    return AdvanceView(
+        **clock.model_dump(), has_arrived=advance.has_arrived, runs=_views(advance.runs)
+    )
 
 
 async def cancel_advance(request: Request) -> None:
@@ -83,6 +93,10 @@ def _view(request: Request, instance: Instance) -> ClockView:
     return ClockView.from_instance(
         instance, services(request).clock(), services(request).egress_rule.effective(instance)
     )
+
+
+def _views(runs: Iterable[object]) -> list[AdvancedRunView]:
+    return [AdvancedRunView.model_validate(each) for each in runs]
 
 
 def _note(request: Request, body: BaseModel) -> None:

@@ -7,7 +7,11 @@ docs/reference/errors.md is generated from the classes.
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FAILURE = 1
 
@@ -27,6 +31,8 @@ class ChowderError(Exception):
     """What the reader of the message should do, in Markdown."""
     retry: ClassVar[str] = "no"
     """For a conflict (409): whether, or while what, the same request may succeed later."""
+    members: Mapping[str, Any] = MappingProxyType({})
+    """What the answer's body has besides its `detail`."""
     retry_after: str | None = None
     """The `Retry-After` header of the answer."""
     is_proxied: ClassVar[bool] = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 from chowder_local.core.errors import ChowderError
 
@@ -172,7 +173,7 @@ class ServerOfContainer(ChowderError):
 
 class ApiRefused(ChowderError):
     """The server answered a client's call with an error. The message and the `code` are the
-    answer's: `api_refused` is that of an answer without a code.
+    answer's: `api_refused` is that of an answer without a code. `body` is its JSON, if it is any.
     """
 
     remedy = "Look the code up among the errors of the HTTP API."
@@ -181,6 +182,7 @@ class ApiRefused(ChowderError):
         super().__init__(f"{detail} (HTTP {status})")
         self.status = status
         self.code = code or self.code
+        self.body: Any = None
 
 
 class RemoteFailed(ChowderError):

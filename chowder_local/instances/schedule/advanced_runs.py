@@ -33,17 +33,19 @@ class AdvancedRun:
 
 
 class AdvancedRuns:
-    """The runs since an advance has begun, each once.
+    """The runs since an advance has begun, each once."""
 
-    `jobs` and `earlier` are the jobs and runs that OpenClaw listed before it.
-    """
-
-    def __init__(self, jobs: Jobs, earlier: Iterable[JobRun] = ()) -> None:
-        self._jobs = jobs
-        self._known = {each.id for each in earlier}
+    def __init__(self) -> None:
+        self._jobs: Jobs = {}
+        self._known: set[str] = set()
         self._latest: dict[str, datetime] = {}
         """The beginnings of the latest runs that OpenClaw has listed, by job."""
         self._runs: list[AdvancedRun] = []
+
+    def begin(self, jobs: Jobs, earlier: Iterable[JobRun]) -> None:
+        """Leaves out runs that had ended before. `jobs` are as they are now."""
+        self._jobs = jobs
+        self._known = {each.id for each in earlier}
 
     def __len__(self) -> int:
         return len(self._runs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,21 @@ import anyio
 from cachetools import LRUCache
 
 from chowder_local.core.domain import AgentClock, InstanceStatus
-from chowder_local.core.errors.agents import ClockRefused, GatewaySuspended, GatewayUnavailable
+from chowder_local.core.errors.agents import (
+    AdvanceInterrupted,
+    ClockRefused,
+    GatewaySuspended,
+    GatewayUnavailable,
+)
 from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.core.events import EventType
+from chowder_local.core.tasks import owned_tasks
 from chowder_local.instances.schedule.advanced_runs import AdvancedRuns, is_running, waits
 from chowder_local.openclaw.jobs import JobKind
 from chowder_local.openclaw.scheduler import list_jobs, list_runs, rearm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from chowder_local.core.domain import Instance, InstanceId
     from chowder_local.core.events import Events
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.schedule.advanced_runs import AdvancedRun, Jobs
     from chowder_local.instances.schedule.due_jobs import DueJobs
     from chowder_local.openclaw.gateway import Gateway
-    from chowder_local.openclaw.jobs import Job
+    from chowder_local.openclaw.jobs import Job, JobRun
     from chowder_local.relay.call_log import CallLog
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -161,14 +168,20 @@ class Clocks:
         Each job that falls due on the way runs at its time; returns when the agent is quiet, or
         after `limit` runs or a `cancel`. What has happened stays if the caller is cancelled.
         Raises ClockRefused if the clock is being moved on already or would go back, and
-        InstanceStateWrong if the agent does not run.
+        InstanceStateWrong if the agent does not run, and AdvanceInterrupted as soon as it does not
+        any more.
         """
         if instance.id in self._advancing:
             raise ClockRefused("The agent's clock is being moved on already.")
         cancelled = self._advancing[instance.id] = asyncio.Event()
         try:
             async with self.residency.using(instance) as running:
-                return await self._advance(running, until, limit, cancelled)
+                runs = AdvancedRuns()
+                try:
+                    async with self._while_running(running):
+                        return await self._advance(running, until, limit, cancelled, runs)
+                except (InstanceStateWrong, InstanceNotFound) as left:
+                    raise AdvanceInterrupted(str(left), runs.in_order()) from left
         finally:
             del self._advancing[instance.id]
 
@@ -179,28 +192,56 @@ class Clocks:
         cancelled.set()
         return True
 
+    @asynccontextmanager
+    async def _while_running(self, instance: Instance) -> AsyncIterator[None]:
+        """Ends the block with InstanceStateWrong as soon as the instance does not run any more.
+
+        Its gateway may then not even refuse calls.
+        """
+
+        async def watch() -> None:
+            async for batch in follower.batches():
+                for each in batch:
+                    if each.type is EventType.INSTANCE_STATUS:
+                        raise InstanceStateWrong(each.members["status"], InstanceStatus.RUNNING)
+
+        try:
+            with self.events.follow(instance.organization_id, instance_id=instance.id) as follower:
+                async with owned_tasks() as group:
+                    group.create_task(watch())
+                    yield
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
     async def _advance(
-        self, instance: Instance, until: datetime | None, limit: int, cancelled: asyncio.Event
+        self,
+        instance: Instance,
+        until: datetime | None,
+        limit: int,
+        cancelled: asyncio.Event,
+        runs: AdvancedRuns,
     ) -> Advance:
         if until is not None:
             self._check_distance(instance, until)
         gateway = self.agents.gateway_of(instance.sandbox_id, instance.gateway_url)
         await _check_movable(gateway)
-        jobs = await self._wait_until_quiet(instance, gateway, {}, cancelled)
+        listed_at = self.time_of(instance)
+        jobs, listed = await self._wait_until_quiet(instance, gateway, {}, listed_at, cancelled)
+        runs.begin(jobs, listed)
         is_single = until is None
         if until is None:
             until = max(_next_due(jobs) or EPOCH, self.time_of(instance))
-        listed_at = self.time_of(instance)
-        runs = AdvancedRuns(jobs, await list_runs(gateway, listed_at))
         while (due_at := _next_due(jobs)) is not None and due_at <= until:
             if len(runs) >= limit or cancelled.is_set():
                 return Advance(instance, runs.in_order(), has_arrived=False)
             with anyio.CancelScope(shield=True):
                 instance = await self._move_to(instance, due_at, jobs)
             batch = {key: job for key, job in jobs.items() if _is_due(job, due_at)}
-            jobs = await self._wait_until_quiet(instance, gateway, batch, cancelled)
-            since, listed_at = listed_at, self.time_of(instance)
-            runs.note(jobs, await list_runs(gateway, since), listed_at)
+            jobs, listed = await self._wait_until_quiet(
+                instance, gateway, batch, listed_at, cancelled
+            )
+            listed_at = max((each.ended_at for each in listed), default=listed_at)
+            runs.note(jobs, listed, self.time_of(instance))
             self._publish(
                 instance, EventType.CLOCK_ADVANCED, until=until.isoformat(), runs=len(runs)
             )
@@ -244,26 +285,31 @@ class Clocks:
             return agent.row
 
     async def _wait_until_quiet(
-        self, instance: Instance, gateway: Gateway, batch: Jobs, cancelled: asyncio.Event
-    ) -> Jobs:
+        self,
+        instance: Instance,
+        gateway: Gateway,
+        batch: Jobs,
+        since: datetime,
+        cancelled: asyncio.Event,
+    ) -> tuple[Jobs, list[JobRun]]:
         """All jobs, once those of the batch have run and the agent does nothing any more.
 
-        Or once the advance is cancelled. Raises GatewayUnavailable if OpenClaw does not begin a
-        job, or does not answer for as long.
+        Or once the advance is cancelled. With the runs that have ended `since` a time. Raises
+        GatewayUnavailable if OpenClaw does not begin a job, or does not answer for as long.
         """
         pause_s, ends_s = FIRST_POLL_S, time.monotonic() + START_TIMEOUT_S
         while True:
             try:
                 jobs = await list_jobs(gateway)
-                is_busy = await self._is_busy(instance, jobs)
+                waiting = [key for key, job in batch.items() if waits(job, jobs.get(key))]
+                is_busy = bool(waiting) or await self._is_busy(instance, jobs)
+                if cancelled.is_set() or not is_busy:
+                    return jobs, await list_runs(gateway, since)
             except GatewayUnavailable:
                 # A busy gateway may break off a call while it runs a job.
                 if time.monotonic() >= ends_s:
                     raise
             else:
-                waiting = [key for key, job in batch.items() if waits(job, jobs.get(key))]
-                if cancelled.is_set() or not (waiting or is_busy):
-                    return jobs
                 if not waiting or any(is_running(jobs[key]) for key in waiting):
                     ends_s = time.monotonic() + START_TIMEOUT_S
                 elif time.monotonic() >= ends_s:

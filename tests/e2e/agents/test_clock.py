@@ -241,6 +241,27 @@ def test_the_clock_waits_for_a_sub_agent_that_runs_a_tool(api: Api, mover: str) 
     assert of_helper[-1] < keys.index(moved["runs"][-1]["session_key"])
 
 
+def test_a_stop_amid_an_advance_ends_it_with_the_runs_so_far(api: Api, mover: str) -> None:
+    now = datetime.fromisoformat(local(api, "GET", f"instances/{mover}/clock").json()["now"])
+    for name, after_h in {"quick": 1, "long": 2}.items():
+        at = (now + timedelta(hours=after_h)).isoformat()
+        add_job(api, mover, name, {"kind": "at", "at": at})
+
+    def runs_long() -> bool:
+        listed = local(api, "GET", f"instances/{mover}/jobs").json()
+        return any(each["name"] == "long" and each["running_since"] for each in listed)
+
+    with ThreadPoolExecutor(1) as pool:
+        path = f"../local/instances/{mover}/clock/advance"
+        advancing = pool.submit(api.post, path, json={"by": "3h"})
+        eventually(runs_long, "the second job runs")
+        api.stop(mover)
+        answer = advancing.result()
+    api.start(mover)
+    assert answer.status_code == 409, answer.text
+    assert [each["job"] for each in answer.json()["runs"]] == ["quick"]
+
+
 def test_a_jobs_history_has_the_runs_of_more_than_a_week(
     api: Api, mover: str, engine: docker.DockerClient
 ) -> None:

@@ -168,6 +168,12 @@ def test_the_clock_is_moved_on_with_the_runs_that_happened(serve: Serve, capsys:
     assert run(["clock", "advance", "fish", "--next-job", "--json"], env) == 0
     assert json.loads(capsys.readouterr().out) == moved
     assert run(["clock", "advance", "fish", "25h", "--next-job"], env) == 2
+    stopped = (409, {"detail": "Instance is stopped.", "runs": runs[:1]})
+    env, _ = serve({LIST: [FISH], f"POST {OF_FISH}/clock/advance": stopped})
+    assert run(["clock", "advance", "fish", "25h"], env) == 1
+    printed, notes = capsys.readouterr()
+    assert printed == "2027-01-01 09:00  report  ok\n"
+    assert "Instance is stopped." in notes
 
 
 def page(*entries: dict[str, Any], after: int, member: str = "messages") -> dict[str, Any]:

@@ -38,12 +38,18 @@ def run(job: str, began: float, took: float = 0.5, **more: Any) -> JobRun:
     return read
 
 
+def begun(due: dict[str, float | None], *earlier: JobRun, **ran: float) -> AdvancedRuns:
+    runs = AdvancedRuns()
+    runs.begin(jobs(due, **ran), earlier)
+    return runs
+
+
 def noted(runs: AdvancedRuns) -> list[tuple[str, datetime, datetime]]:
     return [(each.job_id, each.due_at, each.began_at) for each in runs.in_order()]
 
 
 def test_the_runs_of_a_step_are_noted_in_their_order_with_their_due_times() -> None:
-    runs = AdvancedRuns(jobs({"long": 0, "meanwhile": 3}))
+    runs = begun({"long": 0, "meanwhile": 3})
     listed = [run("long", 0, took=9), run("meanwhile", 4), run("unknown", 5)]
     runs.note(jobs({"long": 1440, "meanwhile": 1443}), listed, at(9))
     expected = [("long", 0, 0), ("meanwhile", 3, 4), ("unknown", 5, 5)]
@@ -52,7 +58,7 @@ def test_the_runs_of_a_step_are_noted_in_their_order_with_their_due_times() -> N
 
 
 def test_a_job_that_runs_twice_in_a_step_was_due_when_its_first_run_said_so() -> None:
-    runs = AdvancedRuns(jobs({"often": 0}))
+    runs = begun({"often": 0})
     listed = [run("often", 2.5), run("often", 0, nextRunAtMs=ms(2))]
     runs.note(jobs({"often": 4}), listed, at(3))
     assert noted(runs) == [("often", at(0), at(0)), ("often", at(2), at(2.5))]
@@ -60,7 +66,7 @@ def test_a_job_that_runs_twice_in_a_step_was_due_when_its_first_run_said_so() ->
 
 def test_a_run_is_noted_once_and_an_earlier_or_forced_one_not_at_all() -> None:
     before, step, forced = run("a", 0), run("a", 5), run("a", 6, runId="manual:1")
-    runs = AdvancedRuns(jobs({"a": 5}, a=0), [before])
+    runs = begun({"a": 5}, before, a=0)
     runs.note(jobs({"a": 10}, a=5), [step, before], at(5))
     # The lists of jobs and of runs are not of one moment.
     runs.note(jobs({"a": 10}, a=6), [forced, step, before], at(7))
@@ -68,13 +74,13 @@ def test_a_run_is_noted_once_and_an_earlier_or_forced_one_not_at_all() -> None:
 
 
 def test_a_run_of_openclaws_own_is_known_by_its_job_alone() -> None:
-    runs = AdvancedRuns(jobs({"own": 5}, own=0))
+    runs = begun({"own": 5}, own=0)
     runs.note(jobs({"own": 10}, own=5), [], at(6))
     runs.note(jobs({"own": 10}, own=5), [], at(7))
     assert noted(runs) == [("own", at(5), at(5))]
 
 
 def test_a_due_time_that_goes_by_without_a_run_is_noted_as_skipped() -> None:
-    runs = AdvancedRuns(jobs({"passed over": 5, "later": 9}))
+    runs = begun({"passed over": 5, "later": 9})
     runs.note(jobs({"passed over": 10, "later": 11}), [], at(6))
     assert [(each.job, each.outcome) for each in runs.in_order()] == [("passed over", "skipped")]

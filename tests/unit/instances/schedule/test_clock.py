@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from chowder_local.core.domain import AgentClock, InstanceStatus
-from chowder_local.core.errors.agents import ClockRefused, GatewayUnavailable
+from chowder_local.core.errors.agents import AdvanceInterrupted, ClockRefused, GatewayUnavailable
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.events import EventType
 from chowder_local.instances.schedule.clock import RESET, ClockChange
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chowder_local.core.domain import Instance
+    from chowder_local.instances.schedule.advanced_runs import AdvancedRun
     from tests.scripted.gateway import ScriptedGateway
     from tests.scripted.world import World
 
@@ -338,6 +339,28 @@ async def test_an_advance_can_be_ended_and_no_other_begins_meanwhile(world: Worl
     assert world.clocks.cancel(instance.id)
     assert not (await advancing).has_arrived
     assert not world.clocks.cancel(instance.id)
+
+
+async def test_an_advance_of_an_agent_that_is_stopped_ends_with_its_runs(
+    world: World, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = await world.created()
+    scheduler.due |= {"daily": world.clock.now + DAY}
+    scheduler._list()
+    run_due = scheduler.run_due
+
+    def run_once(now: datetime) -> None:
+        if not scheduler.ran:
+            run_due(now)
+
+    monkeypatch.setattr(scheduler, "run_due", run_once)
+    advancing = asyncio.create_task(world.clocks.advance(instance, NEXT_YEAR))
+    # A move adds and removes a job.
+    await eventually(lambda: len(world.gateway.called("cron.remove")) == 2, "it waits for a run")
+    await world.lifecycle.stop(world.organization_id, instance.id)
+    with pytest.raises(AdvanceInterrupted, match=r"after 1 run: Instance is stopped") as ended:
+        await advancing
+    assert [each.job for each in cast("list[AdvancedRun]", ended.value.runs)] == ["daily"]
 
 
 async def test_an_advance_waits_for_model_calls_that_a_job_has_begun(
