@@ -17,26 +17,28 @@ from chowder_local.api.routes import OPERATIONS
 from chowder_local.cli import commands
 from chowder_local.cli.main import chowder_local, run
 from chowder_local.cli.options import examples_of
+from chowder_local.seeding import remote
 from tests.unit.cli.test_main import commands_below
+from tests.wire.cli.test_runs import a_run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.wire.cli.conftest import Output, Serve
 
-SIGN = "agent's"
+SIGN = "zebra"
 OBEYED = "\x1b]0;x\x07\x9b31m\r\u202e\u200b\U000e0041\x7f"
 HOSTILE = f"{SIGN}{OBEYED}\n{SIGN} own line"
 DOCUMENT = document(OPERATIONS)
 ENOUGH = 3
 """Answers to one call, after which the server refuses it: a command that follows something ends."""
 WITHOUT_SERVER = {
-    "up", "down", "exec", "worker", "mcp", "completion", "image build", "image ls", "image rm",
-    "image tag", "disk", "doctor", "reset", "dashboard", "conformance",
+    "up", "down", "worker", "mcp", "completion", "image build", "image ls", "image rm",
+    "image tag", "disk", "reset", "dashboard", "conformance",
 }  # fmt: skip
-"""What they print is this machine's; or they run other programs, which are the user's."""
-OF_FILES = {"calls import", "diff", "pull", "push", "rerun", "seed", "trials"}
-"""What they need is no answer of one call; tests of theirs have hostile texts."""
+"""What they print is this machine's, or has a test of its own."""
+LINES = {"exec": ["exec --seed seed.yaml -- true"]}
+"""In place of examples that run other programs."""
 WITHOUT_TEXTS = {
     "budget rm", "calls export", "channels approve", "channels disconnect", "env", "faults rm",
     "files get", "files put", "hold off", "inbox clear", "replies clear", "replies set",
@@ -49,14 +51,21 @@ OF_LINES = {
 }  # fmt: skip
 """They print texts of several lines."""
 DEEPEST = 6
-KNOWN = {"qr_image_base64": "", "reason": HOSTILE}
+OTHERS = {
+    "NO_COLOR": "1", "PATH": "/usr/bin:/bin", "DOCKER_HOST": "unix:///nowhere",
+    "CHOWDER_REMOTE_KEY": "k",
+}  # fmt: skip
+RUN = a_run(HOSTILE)
+RUN["title"], RUN["turns"][0]["calls"][1]["id"] = HOSTILE, "ex-7"
+KNOWN = {"qr_image_base64": "", "reason": HOSTILE, "is_dir": False}
 
 
 class Hostile(dict[str, Any]):
     """Answers each call of the API with what its schema allows, in which all texts are hostile."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_chat: bool) -> None:
         super().__init__()
+        self.is_chat = is_chat
         self.counts: dict[str, int] = {}
 
     def get(self, call: str, default: Any = None) -> Any:
@@ -66,11 +75,13 @@ class Hostile(dict[str, Any]):
         operation = _operation(method.lower(), target.partition("?")[0])
         if operation is None or self.counts[call] > ENOUGH:
             return 418, {"detail": SIGN + OBEYED, "code": SIGN + OBEYED}
+        if target.startswith("/local/runs/"):
+            return 200, RUN
         status = min(operation["responses"])
         content = operation["responses"][status].get("content", {})
         if "text/event-stream" in content and "application/json" not in content:
             return int(status), f"data: {json.dumps({'type': HOSTILE, 'at': HOSTILE})}\n\n".encode()
-        if target.endswith("/responses"):
+        if target.endswith("/responses") and self.is_chat:
             pieces = [HOSTILE[:7], HOSTILE[7:8], HOSTILE[8:]]
             events = [{"type": "response.output_text.delta", "delta": each} for each in pieces]
             return 200, "".join(f"data: {json.dumps(each)}\n\n" for each in events).encode()
@@ -98,7 +109,8 @@ def _answer(schema: dict[str, Any], length: int, depth: int = 0) -> Any:
             return _answer(choice, length, depth)
     if "enum" in schema:
         return next(
-            (each for each in schema["enum"] if each in ("running", "idle")), schema["enum"][0]
+            (each for each in schema["enum"] if each in ("running", "idle", "file")),
+            schema["enum"][0],
         )
     match schema.get("const", schema.get("type")):
         case "object":
@@ -128,7 +140,7 @@ ROOT = click.Context(chowder_local, info_name="chowder-local")
 CALLS = {
     path: context
     for context in commands_below(ROOT)
-    if (path := context.command_path.partition(" ")[2]) not in WITHOUT_SERVER | OF_FILES
+    if (path := context.command_path.partition(" ")[2]) not in WITHOUT_SERVER
 }
 
 
@@ -144,27 +156,40 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("key.txt", "telegram-token.txt", "support.chowder.tar", "prices.csv"):
         (tmp_path / name).write_text("1")
     (tmp_path / "replies.yaml").write_text("replies: [{reply: x}]")
-    for name in ("agents", "docs", "tides"):
+    (tmp_path / "failing.json").write_text(json.dumps(RUN))
+    judge = {"judge": {"model": "gpt-4o", "question": "?"}}
+    case = {"name": HOSTILE, "trials": 1, "message": "Hi", "checks": [judge]}
+    (tmp_path / "cases.yaml").write_text(json.dumps({"cases": [case]}))
+    for name in ("agents", "docs", "tides", "support", "support-dev"):
         (tmp_path / name).mkdir()
+    agent = {"name": HOSTILE, "openclaw_config": {"logging": {"level": HOSTILE}}}
+    declared = {"organizations": [{"name": "default", "instances": [agent]}]}
+    for name in ("seed.yaml", "support/seed.yaml", "support-dev/seed.yaml"):
+        (tmp_path / name).write_text(json.dumps(declared))
     (tmp_path / "tides/SKILL.md").write_text("x")
     monkeypatch.setattr(commands, "_choose", lambda resources, *_: resources[0])
     monkeypatch.setattr(commands, "choose_instance", lambda resources, _: resources[0])
+    monkeypatch.setattr(remote, "find_instance", lambda client, _: client.instances()[0])
+    monkeypatch.setattr("chowder_local.cli.exec.healthy_server", lambda _: {})
+    monkeypatch.setenv("EDITOR", "true")
 
 
 @pytest.mark.usefixtures("_files")
 @pytest.mark.parametrize("path", CALLS)
 def test_no_command_prints_what_a_terminal_obeys(
-    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch, path: str
+    serve: Serve, capsys: Output, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
 ) -> None:
     printed = ""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     has_forms = any(each.name == "output" for each in CALLS[path].command.params)
-    for line in examples_of(CALLS[path]):
+    for line in LINES.get(path) or examples_of(CALLS[path]):
         for form in ("table", "wide", "json") if has_forms else ("",):
-            env, _ = serve(Hostile())
-            monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-            words = [*_words(line), *(["--output", form] if form else [])]
-            run(words, {**env, "NO_COLOR": "1"})
+            env, _ = serve(Hostile(is_chat=path == "chat"))
+            monkeypatch.setattr(sys, "stdin", io.StringIO("y\ntheirs\ny\n"))
+            url = json.loads((tmp_path / "server.json").read_text())["base_url"]
+            words = [each.replace("https://api.example", url) for each in _words(line)]
+            words += ["--output", form] if form else []
+            run(words, {**env, **OTHERS})
             output = "".join(capsys.readouterr())
             assert not (set(OBEYED) - set("]0;x31m")) & set(output), words
             printed += output
