@@ -131,20 +131,23 @@ class Networks:
                     self._join(created, networks.joined_by, network.relay_bind)
 
     def leave(self, networks: SandboxNetworks) -> None:
-        """Removes the networks, except those that a container is on, whether it runs or not.
+        """Removes the networks, if no container is on either of them, whether it runs or not.
 
+        One alone would come back with other addresses, which warm sandboxes do not know.
         Disconnects the server's own container first, so that it can start without the networks.
         """
         own = networks.joined_by
         joined = {} if own is None else self._networks_of(own)
-        for network in (networks.open, networks.closed):
-            if network is None or (found := self._find(network.name)) is None:
-                continue
-            with suppress(NotFound):
+        pair = [each for each in (networks.open, networks.closed) if each is not None]
+        found = [network for each in pair if (network := self._find(each.name)) is not None]
+        with suppress(NotFound):
+            for network in found:
                 if own is not None and network.name in joined:
-                    found.disconnect(own, force=True)
-                if not self.client.api.containers(all=True, filters={"network": [found.id]}):
-                    found.remove()
+                    network.disconnect(own, force=True)
+            on_them = {"network": [network.id for network in found]}
+            if found and not self.client.api.containers(all=True, filters=on_them):
+                for network in found:
+                    network.remove()
 
     def _remove_all_but(self, names: set[str]) -> None:
         """Removes the networks of a server that moved into a container or out of one.

@@ -76,7 +76,7 @@ WHILE_RUNNING = [
     "POST /local/instances/{instance_id}/sessions/{session_id}/rewind",
 ]
 """Operations of an agent that no other one boots again."""
-TASK = {"id": "task-1", "runtime": "subagent", "status": "running", "title": "Fuzz"}
+TASK = {"id": "task-1", "runtime": "cli", "status": "running", "title": "Fuzz"}
 APPROVAL = {"id": "4f6a2b1e-6f0c-4a0c-9d0e-2f3b5c7d9e11", "createdAtMs": 1000, "expiresAtMs": 2000,
             "request": {"command": "ls", "allowedDecisions": ["allow-once", "deny"]}}  # fmt: skip
 CALLS = {

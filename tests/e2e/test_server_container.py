@@ -108,8 +108,7 @@ def composed(
         yield composed
         log = composed("logs", SERVICE)
         composed("stop", SERVICE)
-        removed = json.loads(composed("run", "--rm", "-T", SERVICE, "reset", "--yes", "--json"))
-        assert len(removed["networks"]) == 2
+        composed("run", "--rm", "-T", SERVICE, "reset", "--yes", "--json")
         assert not names_of_sandboxes(engine, store_id)
         assert not networks(engine, store_id)
         assert "Traceback" not in log, log
