@@ -71,6 +71,8 @@ PROGRAMS = {
 """Answers of the programs in every sandbox."""
 TELEGRAM = {"botToken": "…", "apiRoot": "http://relay.local:2470/messengers/telegram/1"}
 WHILE_RUNNING = [
+    # The other one has a call that is held, for whose end it would wait.
+    "POST /local/instances/{instance_id}/clock/advance",
     "DELETE /local/instances/{instance_id}/activity/{item_id}",
     "POST /local/instances/{instance_id}/sessions/{session_id}/abort",
     "POST /local/instances/{instance_id}/sessions/{session_id}/rewind",
