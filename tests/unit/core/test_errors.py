@@ -17,6 +17,7 @@ KINDS = [
 
 SAMPLES: dict[str, Any] = {
     "Sequence[Mapping[str, Any]]": [{"loc": ["body"], "msg": "no", "type": "x"}],
+    "Sequence[object]": ["sample"],
     "Sequence[str]": ["sample"],
     "int": 7,
     "int | None": 503,
