@@ -1,3 +1,3 @@
 """The hosted OpenClaw agents API on localhost, with real agents in containers."""
 
-__version__ = "0.2.0"
+__version__ = "0.2.1"
