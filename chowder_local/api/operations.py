@@ -23,8 +23,8 @@ SMALL_BODY_BYTES = 1024 * 1024
 """A longer body would hold the event loop while it is read, for a call that needs none such."""
 MESSAGE_BODY_BYTES = 32 * 1024 * 1024
 """More than an agent's gateway takes, for conversations that are sent as a whole each time."""
-CHANNEL_BODY_BYTES = 10 * 1024 * 1024
-"""Enough for a picture."""
+PICTURE_BODY_BYTES = 10 * 1024 * 1024
+"""Enough for one, in messages of channels and for tools of `/mcp`."""
 
 
 @dataclass(frozen=True)

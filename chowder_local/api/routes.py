@@ -22,7 +22,7 @@ from chowder_local.api.handlers import (
     server,
     snapshots,
 )
-from chowder_local.api.operations import CHANNEL_BODY_BYTES, MESSAGE_BODY_BYTES, Operation
+from chowder_local.api.operations import MESSAGE_BODY_BYTES, PICTURE_BODY_BYTES, Operation
 from chowder_local.api.schemas.accounts import (
     BudgetSetting,
     BudgetView,
@@ -225,7 +225,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/gateway",                               instances.get_gateway,               ORG,       "getGateway",            "Show an instance's gateway",     None,                GatewayView, 200, (409,)),
     Operation("GET",    "/local/instances/{instance_id}/channels/{channel}/pairings",           agent_contents.list_pairings,        CHANNELS,  "listPairings",          "List who waits for approval",    None,                [PairingRequestView], 200, (400, 404, 409, 502), python="channel_pairings"),
     Operation("POST",   "/local/instances/{instance_id}/channels/{channel}/pairings/{code}/approve", agent_contents.approve_pairing,   CHANNELS,  "approvePairing",        "Approve who waits",              None,                None, 204, (400, 404, 409, 502), tool="approve_pairing"),
-    Operation("POST",   "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.say_in_channel,           CHANNELS,  "sayInChannel",          "Say something in a channel",     ChannelMessageCreation, ChannelAnswersView, 201, (400, 404, 409, 502), tool="say_in_channel", max_body_bytes=CHANNEL_BODY_BYTES),
+    Operation("POST",   "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.say_in_channel,           CHANNELS,  "sayInChannel",          "Say something in a channel",     ChannelMessageCreation, ChannelAnswersView, 201, (400, 404, 409, 502), tool="say_in_channel", max_body_bytes=PICTURE_BODY_BYTES),
     Operation("GET",    "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.list_channel_messages,    CHANNELS,  "listChannelMessages",   "List a channel's messages",      None,                [ChannelMessage], 200, (404, 409), ChannelMessageQuery, tool="list_channel_messages"),
     Operation("GET",    "/local/instances/{instance_id}/channels/messages",                     messengers.list_all_channel_messages, CHANNELS, "listAllChannelMessages", "List the messages of all channels", None,                [ChannelMessage], 200, (409,), ChannelMessageQuery),
     Operation("DELETE", "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.clear_channel_messages,   CHANNELS,  "clearChannelMessages",  "Remove a channel's messages",    None,                None, 204, (404, 409)),

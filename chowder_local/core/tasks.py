@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 from chowder_local.core.errors import ChowderError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Hashable,
+        Iterator,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -137,9 +144,16 @@ async def watched(check: Callable[[], Awaitable[object]]) -> AsyncIterator[None]
             await asyncio.sleep(WATCH_INTERVAL_S)
             await check()
 
+    async with ended_by(watch()):
+        yield
+
+
+@asynccontextmanager
+async def ended_by(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs `watch` during the block, which ends with the error that this raises."""
     try:
         async with owned_tasks() as group:
-            group.create_task(watch())
+            group.create_task(watch)
             yield
     except ExceptionGroup as failed:
         # The group wraps what either raises. The first has cancelled the other.

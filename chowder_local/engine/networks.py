@@ -140,13 +140,14 @@ class Networks:
         joined = {} if own is None else self._networks_of(own)
         pair = [each for each in (networks.open, networks.closed) if each is not None]
         found = [network for each in pair if (network := self._find(each.name)) is not None]
-        with suppress(NotFound):
-            for network in found:
-                if own is not None and network.name in joined:
+        for network in found:
+            if own is not None and network.name in joined:
+                with suppress(NotFound):
                     network.disconnect(own, force=True)
-            on_them = {"network": [network.id for network in found]}
-            if found and not self.client.api.containers(all=True, filters=on_them):
-                for network in found:
+        on_them = {"network": [network.id for network in found]}
+        if found and not self.client.api.containers(all=True, filters=on_them):
+            for network in found:
+                with suppress(NotFound):
                     network.remove()
 
     def _remove_all_but(self, names: set[str]) -> None:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from chowder_local.api.access import Access, Authorization
+from chowder_local.api.operations import PICTURE_BODY_BYTES
 from chowder_local.core.errors.process import ToolsUnavailable
 from chowder_local.core.tasks import logging_errors
 from chowder_local.http.endpoints import Endpoint, path_route
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Caller
     from chowder_local.diagnostics.checks import ServerDiagnosis
     from chowder_local.mcp.server import Calls
-
-
-MAX_BODY_BYTES = 10 * 1024 * 1024
-"""Enough for a picture."""
 
 
 @dataclass(eq=False, repr=False)
@@ -84,7 +81,7 @@ class McpRequests:
             manager = StreamableHTTPSessionManager(
                 ToolServer(calls_of, caller_of, self.diagnosis).make(),
                 stateless=True,
-                max_request_body_size=min(self.max_body_bytes, MAX_BODY_BYTES),
+                max_request_body_size=min(self.max_body_bytes, PICTURE_BODY_BYTES),
             )
             async with manager.run():
                 ready.set_result(manager)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.api.operations import CHANNEL_BODY_BYTES, MESSAGE_BODY_BYTES, SMALL_BODY_BYTES
+from chowder_local.api.operations import MESSAGE_BODY_BYTES, PICTURE_BODY_BYTES, SMALL_BODY_BYTES
 from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.untrusted_json import DEPTH_MAX
 from chowder_local.http import bodies
@@ -343,7 +343,7 @@ async def test_a_body_that_says_it_is_too_long_is_not_read(tmp_path: Path) -> No
         for path, limit_bytes in (
             ("/v1/organization/signup", SMALL_BODY_BYTES),
             (f"/v1/instances/{instance.id}/responses", MESSAGE_BODY_BYTES),
-            (f"/local/instances/{instance.id}/channels/telegram/messages", CHANNEL_BODY_BYTES),
+            (f"/local/instances/{instance.id}/channels/telegram/messages", PICTURE_BODY_BYTES),
         ):
             headers = {"Content-Type": JSON, "Content-Length": str(limit_bytes + 1)}
             answer = await api.post(path, content=body(), headers=headers)

@@ -17,11 +17,11 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_REQUEST, TextResourceContents
 
 from chowder_local.api.access import Access
+from chowder_local.api.operations import PICTURE_BODY_BYTES
 from chowder_local.app.application import api
 from chowder_local.core.domain import Permission
 from chowder_local.core.errors.requests import KeyInvalid, KeyMissing
 from chowder_local.http.listener import with_state
-from chowder_local.mcp.requests import MAX_BODY_BYTES
 from chowder_local.mcp.tools import EditorTool, tools
 from tests.scripted.serving import loopback_client, no_lifespan, serve
 from tests.scripted.world import World, open_world
@@ -76,11 +76,11 @@ def text_of(result: Any) -> str:
 
 
 async def test_a_longer_body_than_tools_need_is_refused(tmp_path: Path) -> None:
-    async with open_world(tmp_path, max_body_bytes=2 * MAX_BODY_BYTES) as world:
+    async with open_world(tmp_path, max_body_bytes=2 * PICTURE_BODY_BYTES) as world:
         app = with_state(api([], no_lifespan, world.metrics), world.state)
         headers = {"Authorization": f"Bearer {world.key}", "Content-Type": "application/json"}
         async with serve(app) as url, loopback_client(headers=headers) as client:
-            answer = await client.post(f"{url}/mcp", content=b" " * (MAX_BODY_BYTES + 1))
+            answer = await client.post(f"{url}/mcp", content=b" " * (PICTURE_BODY_BYTES + 1))
     assert answer.status_code == 413
 
 

@@ -22,7 +22,7 @@ from chowder_local.core.errors.agents import (
 )
 from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.core.events import EventType
-from chowder_local.core.tasks import owned_tasks
+from chowder_local.core.tasks import ended_by
 from chowder_local.instances.schedule.advanced_runs import AdvancedRuns, is_running, waits
 from chowder_local.openclaw.jobs import JobKind
 from chowder_local.openclaw.scheduler import list_jobs, list_runs, rearm
@@ -205,13 +205,9 @@ class Clocks:
                     if each.type is EventType.INSTANCE_STATUS:
                         raise InstanceStateWrong(each.members["status"], InstanceStatus.RUNNING)
 
-        try:
-            with self.events.follow(instance.organization_id, instance_id=instance.id) as follower:
-                async with owned_tasks() as group:
-                    group.create_task(watch())
-                    yield
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+        with self.events.follow(instance.organization_id, instance_id=instance.id) as follower:
+            async with ended_by(watch()):
+                yield
 
     async def _advance(
         self,
