@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import aiosqlite
 from sqlalchemy.exc import DBAPIError
@@ -15,7 +15,7 @@ from chowder_local.core.data_dir import full, is_full
 from chowder_local.core.errors.process import DataDirFull, DataDirUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 # The low byte of an extended result code is the primary one: https://sqlite.org/rescode.html
@@ -79,13 +79,14 @@ def _messages(path: Path) -> dict[int, str]:
 
 
 BUSY_TIMEOUT_S = 5.0
+_ROWS_AT_ONCE = 64
 
 
 async def connect(path: Path) -> aiosqlite.Connection:
     """A connection that begins no transaction by itself; use it within `uninterrupted` only."""
     return await _Connection(
         partial(sqlite3.connect, path, isolation_level=None, timeout=BUSY_TIMEOUT_S),
-        iter_chunk_size=64,
+        iter_chunk_size=_ROWS_AT_ONCE,
     )
 
 
@@ -118,6 +119,15 @@ class _Connection(aiosqlite.Connection):
                 self.stop()
         return self
 
+    # The statement's first call makes the cursor: see `_Cursor`.
+    def cursor(self) -> _Cursor:  # type: ignore[override]  # a `Result` of one, to await or enter
+        return _Cursor(self)
+
+    # The pool rolls back whatever is returned to it, which after a commit is nothing.
+    async def rollback(self) -> None:
+        if self.in_transaction:
+            await super().rollback()
+
     async def _call(self, function: Callable[[], Any]) -> Any:
         result = asyncio.get_running_loop().create_future()
         self._tx.put_nowait((result, function))
@@ -127,3 +137,60 @@ class _Connection(aiosqlite.Connection):
             except asyncio.CancelledError:
                 continue
         return result.result()
+
+
+class _Cursor(aiosqlite.Cursor):
+    """A cursor that takes one call of the connection's thread for a statement with few rows.
+
+    The driver's own takes four: to make it, to execute, to fetch and to close. Each hands over to
+    the thread and back, which takes longer than most statements do.
+    """
+
+    def __init__(self, connection: _Connection) -> None:
+        # The driver's cursor is made with the first statement.
+        super().__init__(connection, None)  # type: ignore[arg-type]
+        self._connection = connection
+        self._made: sqlite3.Cursor | None = None
+        self._first_rows: list[Any] = []
+        self._has_more = False
+
+    async def execute(self, sql: str, parameters: Iterable[Any] | None = None) -> Self:
+        await self._connection._execute(self._run, sqlite3.Cursor.execute, sql, parameters or ())
+        return self
+
+    async def executemany(self, sql: str, parameters: Iterable[Iterable[Any]]) -> Self:
+        await self._connection._execute(self._run, sqlite3.Cursor.executemany, sql, parameters)
+        return self
+
+    def _run(self, execute: Callable[..., Any], sql: str, parameters: Iterable[Any]) -> None:
+        if self._made is None:
+            self._made = self._cursor = self._connection._conn.cursor()
+        self._first_rows, self._has_more = [], False
+        execute(self._cursor, sql, parameters)
+        if self._cursor.description:
+            self._first_rows = self._cursor.fetchmany(_ROWS_AT_ONCE)
+            # SQLite has ended a statement whose last row was fetched: there is nothing to close.
+            self._has_more = len(self._first_rows) == _ROWS_AT_ONCE
+
+    async def fetchone(self) -> Any:
+        rows = await self.fetchmany(1)
+        return rows[0] if rows else None
+
+    async def fetchmany(self, size: int | None = None) -> list[Any]:
+        size = self.arraysize if size is None else size
+        rows, self._first_rows = self._first_rows[:size], self._first_rows[size:]
+        if self._has_more and len(rows) < size:
+            rows += await self._connection._execute(self._cursor.fetchmany, size - len(rows))
+        return rows
+
+    async def fetchall(self) -> list[Any]:
+        rows, self._first_rows = self._first_rows, []
+        if self._has_more:
+            rows += await self._connection._execute(self._cursor.fetchall)
+        return rows
+
+    async def close(self) -> None:
+        self._first_rows = []
+        if self._has_more:
+            self._has_more = False
+            await self._connection._execute(self._cursor.close)
