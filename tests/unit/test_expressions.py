@@ -13,6 +13,7 @@ import string
 import time
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from itertools import islice, product, takewhile
 from pathlib import Path
@@ -109,8 +110,13 @@ def uses(trees: Iterable[ast.Module]) -> dict[str, set[str]]:
     return found
 
 
-def expressions() -> Iterator[Expression | str]:
+@cache
+def expressions() -> list[Expression | str]:
     """All expressions; a place, for one whose text is made only when it is used."""
+    return list(_expressions())
+
+
+def _expressions() -> Iterator[Expression | str]:
     everything = dict(modules())
     everywhere = uses(everything.values())
     for name, tree in everything.items():
