@@ -436,7 +436,7 @@ ENDLESS: dict[str, Iterable[bytes]] = SILENCES | {
 async def test_a_message_without_an_answer_ends_with_words_within_the_setting(
     tmp_path: Path,
 ) -> None:
-    async with open_victim(tmp_path, turn_timeout_s=0.5) as victim:
+    async with open_victim(tmp_path, turn_timeout_s=0.1) as victim:
         victim.gateway.hangs, victim.gateway.pause_s = True, 0.01
         for stream, (what, pieces) in product((False, True), ENDLESS.items()):
             victim.gateway.pieces, case = pieces, f"{what}, {stream=}"
@@ -445,7 +445,7 @@ async def test_a_message_without_an_answer_ends_with_words_within_the_setting(
                 assert_ends_with_words(answer.text, case)
             else:
                 assert_502(answer, case)
-            assert "within 0.5 seconds. Send the message again." in answer.text, (case, answer.text)
+            assert "within 0.1 seconds. Send the message again." in answer.text, (case, answer.text)
         await eventually(partial(_has, victim, 0), "nobody listens any more")
 
 
