@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from chowder_local.accounts.budgets import Budgets
 from chowder_local.accounts.cost_report import CostReports
@@ -19,6 +19,7 @@ from chowder_local.core.fault_injection import Faults
 from chowder_local.core.metrics import Metrics
 from chowder_local.core.tasks import KeyedLocks, Shutdown
 from chowder_local.diagnostics.checks import ServerDiagnosis
+from chowder_local.feature_hooks import FeatureHooks
 from chowder_local.instances.approvals import Approvals
 from chowder_local.instances.configuration.initial_config import ConfigValidator, InitialConfigs
 from chowder_local.instances.configuration.live_config import (
@@ -80,7 +81,6 @@ from chowder_local.openclaw.skills import Skills
 from chowder_local.openclaw.transcripts.chat_history import ChatHistory
 from chowder_local.openclaw.transcripts.reader import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
-from chowder_local.relay.breakpoints import Breakpoints
 from chowder_local.relay.call_log import CallJournal, CallLog
 from chowder_local.relay.compaction import Compactions
 from chowder_local.relay.inbox import Inbox
@@ -127,6 +127,8 @@ if TYPE_CHECKING:
     from chowder_local.relay.scripts.registry import ScriptRegistry
     from chowder_local.store.database import Database
     from chowder_local.upstream.forward import Forwarder
+
+Kind = TypeVar("Kind")
 
 
 def now() -> datetime:
@@ -175,6 +177,9 @@ class Services:
     events: Events = field(default_factory=Events)
     metrics: Metrics = field(default_factory=Metrics)
     shutdown: Shutdown = field(default_factory=Shutdown)
+    feature_hooks: FeatureHooks = field(default_factory=FeatureHooks)
+    features: dict[type, object] = field(default_factory=dict)
+    """The services of features, by class."""
 
     def __post_init__(self) -> None:
         self.max_body_bytes = self.settings.max_body_bytes
@@ -243,14 +248,7 @@ class Services:
             self.metrics,
             self.recordings.recorder,
         )
-        local_model = LocalModel(self.scripts, self.recordings, self.session_names.find)
-        self.breakpoints = Breakpoints(
-            call_log=self.call_log,
-            local_model=local_model,
-            events=self.events,
-            shutdown=self.shutdown,
-            clock=self.clock,
-        )
+        self.local_model = LocalModel(self.scripts, self.recordings, self.session_names.find)
         self.relay = Relay(
             resolver=ModelCredentials(
                 self.secret_box, self.instances, self.warm_queries, self.model_keys
@@ -261,10 +259,10 @@ class Services:
             journal=self.journal,
             metering=Metering(self.usage, self.clock),
             budgets=self.budgets,
-            local_model=local_model,
+            local_model=self.local_model,
             session_watch=self.session_watch,
             compactions=Compactions(settings.compaction_timeout_s, self.model_failures),
-            breakpoints=self.breakpoints,
+            before_model_call=self.feature_hooks.before_model_call,
         )
 
         self.inbox = Inbox(
@@ -330,7 +328,7 @@ class Services:
             agents=self.agents,
             residency=self.residency,
             due_jobs=self.due_jobs,
-            is_holding=self.breakpoints.is_holding,
+            standing_work=self.feature_hooks.standing_work,
             allows=self.shortcuts.allow,
             after_s=settings.hibernate_after_s,
             interval_s=self.reconcile_interval_s,
@@ -669,6 +667,10 @@ class Services:
         self.usage_samples = UsageSamples(self.engine, self.instances)
         self.server_diagnosis = ServerDiagnosis(self.settings, self.health, self.engine_facts)
 
+    def feature(self, kind: type[Kind]) -> Kind:
+        """A feature's service, by its class."""
+        return cast("Kind", self.features[kind])
+
     def gateway_of(self, sandbox_id: SandboxId, url: str | None) -> Gateway:
         """A sandbox's gateway, with its token."""
         token, lock = (
@@ -701,7 +703,6 @@ class Services:
         """Drops what is in memory of an instance that is deleted."""
         self.scripts.forget(instance_id)
         self.budgets.forget(instance_id)
-        self.breakpoints.forget(instance_id)
         self.approvals.forget(instance_id)
         self.recordings.remove(instance_id)
         self.residency.forget(instance_id)
@@ -709,3 +710,5 @@ class Services:
         self.unasked_turns.forget(instance_id)
         self.traces.remove(instance_id)
         self.messengers.forget(instance_id)
+        for forget in self.feature_hooks.on_instance_gone:
+            forget(instance_id)

@@ -79,13 +79,8 @@ from chowder_local.api.schemas.approvals import (
 )
 from chowder_local.api.schemas.clock import AdvanceView, ClockAdvance, ClockSetting, ClockView
 from chowder_local.api.schemas.faults_and_replies import (
-    BreakpointSetting,
-    BreakpointView,
     FaultCreation,
     FaultView,
-    HeldCallRelease,
-    HeldCallsQuery,
-    HeldCallView,
     RepliesView,
     ReplyScriptChange,
     ResetView,
@@ -247,11 +242,6 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/recording",                             faults_and_replies.get_recording,    ORG,       "getRecording",          "Get a recording",                None,                RecordingView, query=RecordingQuery),
     Operation("PUT",    "/local/instances/{instance_id}/recording",                             faults_and_replies.set_recording,    ORG,       "setRecording",          "Replay a recording",             RecordingPlayback,   RecordingView, python="replay", max_body_bytes=None),
     Operation("DELETE", "/local/instances/{instance_id}/recording",                             faults_and_replies.delete_recording, ORG,       "deleteRecording",       "End a replay",                   None,                None, 204, python="end_replay"),
-    Operation("GET",    "/local/instances/{instance_id}/breakpoint",                            faults_and_replies.get_breakpoint,   ORG,       "getBreakpoint",         "Show an instance's breakpoint",  None,                BreakpointView),
-    Operation("PUT",    "/local/instances/{instance_id}/breakpoint",                            faults_and_replies.set_breakpoint,   ORG,       "setBreakpoint",         "Set an instance's breakpoint",   BreakpointSetting,   BreakpointView, tool="set_breakpoint"),
-    Operation("DELETE", "/local/instances/{instance_id}/breakpoint",                            faults_and_replies.delete_breakpoint, ORG,       "deleteBreakpoint",      "Remove an instance's breakpoint", None,                None, 204, python="remove_breakpoint", tool="remove_breakpoint"),
-    Operation("GET",    "/local/held-calls",                                                    faults_and_replies.list_held_calls,  ORG,       "listHeldCalls",         "List held model calls",          None,                [HeldCallView], errors=(404,), query=HeldCallsQuery, tool="list_held_calls"),
-    Operation("POST",   "/local/held-calls/{model_call_id}/resume",                             faults_and_replies.resume_call,      ORG,       "resumeCall",            "Let a held model call go on",    HeldCallRelease,     HeldCallView, 200, (404,), tool="resume_call", max_body_bytes=None),
     Operation("GET",    "/local/instances/{instance_id}/approvals",                             approvals.list_approvals,            ORG,       "listApprovals",         "List what waits for approval",   None,                [ApprovalView], 200, (409, 502), tool="list_approvals"),
     Operation("GET",    "/local/instances/{instance_id}/approvals/policy",                      approvals.get_approval_policy,       ORG,       "getApprovalPolicy",     "Show when an agent asks",        None,                ApprovalPolicyView, 200, (409, 502), tool="get_approval_policy"),
     Operation("PUT",    "/local/instances/{instance_id}/approvals/policy",                      approvals.set_approval_policy,       ORG,       "setApprovalPolicy",     "Set when an agent asks",         ApprovalPolicyChange,ApprovalPolicyView, 200, (400, 409, 502), is_audited=True, tool="set_approval_policy"),

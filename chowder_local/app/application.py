@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, TypedDict
 
 from chowder_local.api.missing_routes import refuse_missing_route
 from chowder_local.api.openapi.page import documentation_routes
-from chowder_local.api.routes import OPERATIONS, routes
+from chowder_local.api.routes import routes
 from chowder_local.core.wording import program
 from chowder_local.dashboard.chat_stream import ChatStreams
 from chowder_local.dashboard.pages import Dashboard, page_of
-from chowder_local.dashboard.rendering import Assets, Rendering
 from chowder_local.dashboard.routes import dashboard_routes
+from chowder_local.features.front import all_operations, all_pages, fronts, rendering
 from chowder_local.http import middleware
 from chowder_local.http.listener import with_state
 from chowder_local.mcp.requests import McpRequests, mcp_route
@@ -64,10 +64,10 @@ def api(
 def _all_routes() -> tuple[BaseRoute, ...]:
     """Shared by all applications of a process, because routes have no state."""
     return (
-        *routes(),
+        *routes(all_operations()),
         mcp_route(),
-        *documentation_routes(OPERATIONS),
-        *dashboard_routes(),
+        *documentation_routes(all_operations()),
+        *dashboard_routes(all_pages()),
     )
 
 
@@ -77,22 +77,20 @@ def state(services: Services) -> State:
     return {
         "services": services,
         "dashboard": Dashboard(
-            assets=_assets(),
-            rendering=_rendering(),
+            assets=rendering().assets,
+            rendering=rendering(),
             chat_streams=ChatStreams(),
             base_url=f"{settings.client_url}/v1",
             env_command=f'eval "$({program(settings.data_dir)} env)"',
+            paths=list(dict.fromkeys(each.path for each in all_operations())),
+            instance_buttons=[
+                each.instance_button for each in fronts() if each.instance_button is not None
+            ],
+            held_call_parts=[
+                each.held_call_part for each in fronts() if each.held_call_part is not None
+            ],
         ),
-        "mcp": McpRequests(services.tasks, services.server_diagnosis, settings.max_body_bytes),
+        "mcp": McpRequests(
+            services.tasks, services.server_diagnosis, settings.max_body_bytes, all_operations()
+        ),
     }
-
-
-@cache
-def _assets() -> Assets:
-    return Assets()
-
-
-@cache
-def _rendering() -> Rendering:
-    """Shared by all servers of a process, because it has no state."""
-    return Rendering(_assets())

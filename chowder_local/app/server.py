@@ -22,6 +22,7 @@ from chowder_local.core.tasks import Shutdown, logging_errors, owned_tasks
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag, openclaw_version
 from chowder_local.engine.specs import HOME, STATE_DIR, Limits, SandboxDefaults
+from chowder_local.features.feature import open_features
 from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.instances.monitoring.usage import DiskWatch
@@ -119,6 +120,7 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         engine_facts=partial(engine.facts, machine.engine_address),
         tasks=await stack.enter_async_context(owned_tasks()),
     )
+    await stack.enter_async_context(open_features(services))
     if settings.otlp_endpoint:
         export = _export_traces(settings.otlp_endpoint, services)
         last.push_async_callback(asyncio.to_thread, export.close)

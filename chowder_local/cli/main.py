@@ -50,7 +50,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "skills": ("agent_contents", "List, add, install and set up an agent's skills."),
     "organization": ("accounts", "Show and change the organization's keys and tier."),
     "replies": ("faults_and_replies", "Script what the offline model says."),
-    "hold": ("faults_and_replies", "Hold an agent's model calls, and let them go on."),
+    "hold": (
+        "chowder_local.features.breakpoints.commands",
+        "Hold an agent's model calls, and let them go on.",
+    ),
     "approvals": ("approvals", "List, allow and deny commands that wait for an approval."),
     "calls": ("calls", "Show an agent's model calls; keep and replay runs as files."),
     "diff": ("diff", "Show how two runs differ, or an agent and a hosted one."),
@@ -70,7 +73,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 }
 FORMER_NAMES = {"exchanges": "calls"}
 """Names of commands in 0.1, which are taken with a warning until 0.3."""
-"""Each command's module and summary, here so that `--help` need not import them all."""
+"""Each command's module, a feature's by its path, and summary, so that `--help` imports none."""
 
 
 class Commands(click.Group):
@@ -90,7 +93,8 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]
-        command = getattr(import_module(f"chowder_local.cli.{module}"), cmd_name)
+        path = module if "." in module else f"chowder_local.cli.{module}"
+        command = getattr(import_module(path), cmd_name)
         return command if isinstance(command, click.Command) else None
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -456,52 +456,6 @@ class PlainCalls(Transport):
         self._call("DELETE", f"/local/instances/{segment(instance_id)}/recording",
                 timeout=self._turn_timeout)
 
-    def breakpoint(self, instance_id: str) -> Json:
-        """The instance's breakpoint."""
-        return self._call("GET", f"/local/instances/{segment(instance_id)}/breakpoint")
-
-    def set_breakpoint(self, instance_id: str, match: Mapping[str, Any] | None = None, *,
-            once: bool = False) -> Json:
-        """Holds the model calls of the instance that match, until somebody lets each go on.
-
-        A call is held for 10 minutes at most, and then refused. It replaces a former breakpoint,
-        and ends with the server.
-
-        `match`: Which calls are held, with the members of a reply rule's `match`; by default, every
-        one.
-
-        `once`: Whether the breakpoint goes with the first call it holds.
-        """
-        return self._call("PUT", f"/local/instances/{segment(instance_id)}/breakpoint",
-                json=given(match=match, once=once), timeout=self._turn_timeout)
-
-    def remove_breakpoint(self, instance_id: str) -> None:
-        """Removes the instance's breakpoint, if it has one. Calls that are held stay held."""
-        self._call("DELETE", f"/local/instances/{segment(instance_id)}/breakpoint",
-                timeout=self._turn_timeout)
-
-    def held_calls(self, instance_id: str | None = None, wait_s: float = 0.0) -> list[Json]:
-        """The organization's model calls that are held, the longest held first.
-
-        `instance_id`: Only those of this instance.
-
-        `wait_s`: So many seconds the answer waits for one, if there is none.
-        """
-        return self._list("GET", "/local/held-calls", params=given(instance_id=instance_id,
-                wait_s=wait_s))
-
-    def resume_call(self, model_call_id: str, request: Mapping[str, Any] | None = None,
-            reply: str | Mapping[str, Any] | None = None) -> Json:
-        """Lets a held model call go on: as it is, with another body, or with an answer instead.
-
-        `request`: The body to send instead, in the provider's format.
-
-        `reply`: The answer to give in the model's place, as in a reply script: a text, or an action
-        with `text`, `call`, `error` and so on.
-        """
-        return self._call("POST", f"/local/held-calls/{segment(model_call_id)}/resume",
-                json=given(request=request, reply=reply))
-
     def approvals(self, instance_id: str) -> list[Json]:
         """The commands of the agent that wait for an approval, the longest first.
 
@@ -853,3 +807,49 @@ class PlainCalls(Transport):
         """
         return self._call("POST", f"/local/instances/{segment(instance_id)}/upgrade",
                 json=given(to=to, dry_run=dry_run), timeout=self._turn_timeout)
+
+    def breakpoint(self, instance_id: str) -> Json:
+        """The instance's breakpoint."""
+        return self._call("GET", f"/local/instances/{segment(instance_id)}/breakpoint")
+
+    def set_breakpoint(self, instance_id: str, match: Mapping[str, Any] | None = None, *,
+            once: bool = False) -> Json:
+        """Holds the model calls of the instance that match, until somebody lets each go on.
+
+        A call is held for 10 minutes at most, and then refused. It replaces a former breakpoint,
+        and ends with the server.
+
+        `match`: Which calls are held, with the members of a reply rule's `match`; by default, every
+        one.
+
+        `once`: Whether the breakpoint goes with the first call it holds.
+        """
+        return self._call("PUT", f"/local/instances/{segment(instance_id)}/breakpoint",
+                json=given(match=match, once=once), timeout=self._turn_timeout)
+
+    def remove_breakpoint(self, instance_id: str) -> None:
+        """Removes the instance's breakpoint, if it has one. Calls that are held stay held."""
+        self._call("DELETE", f"/local/instances/{segment(instance_id)}/breakpoint",
+                timeout=self._turn_timeout)
+
+    def held_calls(self, instance_id: str | None = None, wait_s: float = 0.0) -> list[Json]:
+        """The organization's model calls that are held, the longest held first.
+
+        `instance_id`: Only those of this instance.
+
+        `wait_s`: So many seconds the answer waits for one, if there is none.
+        """
+        return self._list("GET", "/local/held-calls", params=given(instance_id=instance_id,
+                wait_s=wait_s))
+
+    def resume_call(self, model_call_id: str, request: Mapping[str, Any] | None = None,
+            reply: str | Mapping[str, Any] | None = None) -> Json:
+        """Lets a held model call go on: as it is, with another body, or with an answer instead.
+
+        `request`: The body to send instead, in the provider's format.
+
+        `reply`: The answer to give in the model's place, as in a reply script: a text, or an action
+        with `text`, `call`, `error` and so on.
+        """
+        return self._call("POST", f"/local/held-calls/{segment(model_call_id)}/resume",
+                json=given(request=request, reply=reply))

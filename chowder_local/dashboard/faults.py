@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import BaseModel, Field
 
 from chowder_local.api.handlers.faults_and_replies import set_fault
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.api.schemas.faults_and_replies import NEW, USUAL_STATUSES, FaultCreation, Method
 from chowder_local.core.fault_injection import ChannelEffect, FaultKind
 from chowder_local.dashboard.instances import instance_choices, instance_names
-from chowder_local.dashboard.pages import dialog, notice, page, parse_form, part
+from chowder_local.dashboard.pages import dashboard, dialog, notice, page, parse_form, part
 from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_signal
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
@@ -70,7 +69,7 @@ async def show(request: Request) -> Response:
         channels=list(STAND_INS),
         is_new=query.kind in NEW,
         methods=get_args(Method),
-        paths=list(dict.fromkeys(each.path for each in OPERATIONS)),
+        paths=dashboard(request).paths,
         instances=await instance_choices(request),
         rows=await _rows(request),
     )

@@ -9,20 +9,25 @@ import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import dropwhile, islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from chowder_local.api.schemas.faults_and_replies import HeldCallRelease
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceId, ModelProvider
-from chowder_local.core.errors.requests import InputInvalid, ModelCallNotFound
+from chowder_local.core.errors.requests import ModelCallNotFound
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.core.model_endpoints import MODEL_KEY_VARIABLES
 from chowder_local.core.visible_text import visible_text
 from chowder_local.dashboard.charts import TimelineRow, timeline
 from chowder_local.dashboard.instances import instance_names
-from chowder_local.dashboard.pages import notice, page, parse_form, part, redirect, with_query
+from chowder_local.dashboard.pages import (
+    dashboard,
+    notice,
+    page,
+    part,
+    with_query,
+)
 from chowder_local.dashboard.streams import (
     LiveStream,
     PageEvent,
@@ -30,14 +35,13 @@ from chowder_local.dashboard.streams import (
     changed_rows,
     each_news,
 )
-from chowder_local.http.bodies import parse_query, validated
-from chowder_local.http.services import caller, instance_of, services
-from chowder_local.relay.breakpoints import BreakpointMatch
+from chowder_local.http.bodies import parse_query
+from chowder_local.http.services import caller, services
 from chowder_local.relay.calls import wire_format
 from chowder_local.relay.metering import Meter
 from chowder_local.relay.prompt_format import clean
 from chowder_local.relay.scripts.files import make_script, serialize
-from chowder_local.relay.scripts.rules import Action, ReplyScript
+from chowder_local.relay.scripts.rules import ReplyScript
 from chowder_local.relay.turn_steps import steps_of
 from chowder_local.relay.wire.conversation import AssistantText, ToolCall, UserMessage
 from chowder_local.relay.wire.wire_format import ParsedRequest
@@ -45,7 +49,6 @@ from chowder_local.relay.wire.wire_format import ParsedRequest
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
-    from markupsafe import Markup
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -61,10 +64,6 @@ MODELS = {
     "openai": "gpt-4o",
     "gemini": "gemini-2.5-flash",
 }
-CONVERSATIONS = {"messages", "input", "contents"}
-"""The members with what was said, in the providers' formats."""
-MAX_FORM_BYTES = 8 * 1024 * 1024
-"""A request of a long conversation with pictures, percent-encoded, is longer than its JSON."""
 PROVIDER_URLS = {
     ModelProvider.ANTHROPIC: "https://api.anthropic.com",
     ModelProvider.OPENAI: "https://api.openai.com",
@@ -193,7 +192,7 @@ class ParsedCall:
 
 
 async def show_call(request: Request) -> Response:
-    call = _find(request)
+    call = call_of(request)
     (row,) = await build_rows(request, [call])
     same_turn = [
         each
@@ -203,15 +202,18 @@ async def show_call(request: Request) -> Response:
     traced = None
     if call.instance_id is not None:
         traced = services(request).traces.with_call(call.instance_id, call.id)
+    content = await asyncio.to_thread(_parse, call)
+    held_parts = dashboard(request).held_call_parts if call.is_held else ()
     return await page(
         request,
         "call.html",
+        held_parts=[each(request, call, content) for each in held_parts],
         traced=traced,
         timeline=[] if traced is None else await _timeline(request, traced),
         here=HERE,
         row=row,
         call=call,
-        content=await asyncio.to_thread(_parse, call),
+        content=content,
         turn=(await build_rows(request, same_turn))[::-1],
     )
 
@@ -225,7 +227,7 @@ async def _timeline(request: Request, turn: TracedTurn) -> list[TimelineRow]:
 
 async def add_to_script(request: Request) -> Response:
     """Adds a rule: the offline model gives this answer to the same request of this agent."""
-    call = _find(request)
+    call = call_of(request)
     content = await asyncio.to_thread(_parse, call)
     if content.script is None or call.instance_id is None:
         raise ModelCallNotFound
@@ -241,98 +243,8 @@ async def add_to_script(request: Request) -> Response:
     return notice(request, text)
 
 
-async def hold_next_call(request: Request) -> Response:
-    """Sets a breakpoint for the next model call of the instance."""
-    instance = await instance_of(request)
-    services(request).breakpoints.put(instance.id, BreakpointMatch(), once=True)
-    text = "The agent's next model call is held. “Model calls” lists it, with what it sends."
-    return notice(request, text, _holding(request, instance))
-
-
-async def remove_breakpoint(request: Request) -> Response:
-    """Removes the breakpoint of the instance; what it holds stays held."""
-    instance = await instance_of(request)
-    services(request).breakpoints.remove(instance.id)
-    text = "The breakpoint is removed. Calls that are held stay held."
-    return notice(request, text, _holding(request, instance))
-
-
-def _holding(request: Request, instance: Instance) -> Markup:
-    found = services(request).breakpoints.of_instance(instance.id)
-    return part(request, MACROS, "holding", instance, found, oob=True)
-
-
-class ReleaseForm(BaseModel):
-    """How a held call goes on: with these texts, this body, or an answer or error instead."""
-
-    text: str = ""
-    system: str = ""
-    body: str = ""
-    answer: str = ""
-    how: str = ""
-    """`answer`, also for an empty one."""
-    error: int | None = Field(None, ge=400, le=599)
-
-
-async def release(request: Request) -> Response:
-    """Lets a held call go on."""
-    sent = await parse_form(request, ReleaseForm, MAX_FORM_BYTES)
-    call = _find(request)
-    how = HeldCallRelease()
-    if sent.error is not None:
-        how = HeldCallRelease(reply=Action(error=sent.error))
-    elif sent.how == "answer":
-        how = await asyncio.to_thread(validated, HeldCallRelease, {"reply": sent.answer}, "body")
-    elif sent.body or sent.text or sent.system:
-        how = HeldCallRelease(request=await asyncio.to_thread(_edited, call, sent))
-    services(request).breakpoints.resume(caller(request).organization_id, call.id, how.release)
-    return redirect(request, f"{HERE}/{call.id}")
-
-
-def _edited(call: ModelCall, sent: ReleaseForm) -> dict[str, Any] | None:
-    """The body that a form asks for; None if it is the call's. Raises InputInvalid."""
-    original = call.request.content
-    content = original
-    if sent.body:
-        try:
-            content = untrusted_json.read_encodable_object(sent.body.encode())
-        except ValueError as invalid:
-            problem = {"loc": ["body", "request"], "msg": f"No JSON: {invalid}", "type": "json"}
-            raise InputInvalid([problem]) from None
-    for old, new, members in (
-        (call.request.system_prompt, sent.system, content),
-        (call.last_message or "", sent.text, CONVERSATIONS & content.keys()),
-    ):
-        # A browser sends CRLF for the line breaks of a text.
-        text = new.replace("\r\n", "\n")
-        if not old or not text or text in {old.strip(), visible_text(old).strip()}:
-            continue
-        found = {each: _replaced(content[each], old.strip(), text) for each in members}
-        changed = {name: each for name, each in found.items() if each is not None}
-        if not changed:
-            words = "This text has several parts in the request: change it in the JSON"
-            raise InputInvalid([{"loc": ["body", "text"], "msg": words, "type": "value_error"}])
-        content = {**content, **changed}
-    return None if content == original else content
-
-
-def _replaced(value: Any, old: str, new: str) -> Any:
-    """The value with its last text that has `old` changed; None if none has it."""
-    if isinstance(value, str):
-        return value.replace(old, new, 1) if old in value else None
-    if not isinstance(value, dict | list):
-        return None
-    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-    for key in reversed(keys):
-        if (found := _replaced(value[key], old, new)) is not None:
-            copy = value.copy()
-            copy[key] = found
-            return copy
-    return None
-
-
 async def fail_next_message(request: Request) -> Response:
-    call = _find(request)
+    call = call_of(request)
     draft = FaultDraft(
         FaultKind.MESSAGE,
         instance_id=call.instance_id,
@@ -344,7 +256,7 @@ async def fail_next_message(request: Request) -> Response:
     return notice(request, text)
 
 
-def _find(request: Request) -> ModelCall:
+def call_of(request: Request) -> ModelCall:
     organization_id = caller(request).organization_id
     call = services(request).call_log.get(organization_id, request.path_params["model_call_id"])
     if call is None:

@@ -20,7 +20,7 @@ from chowder_local.http.error_rendering import detail_of, status_of
 from chowder_local.http.services import caller, fields_of, instance_of, running, services
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from markupsafe import Markup
     from starlette.types import Scope
@@ -28,17 +28,28 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.dashboard.chat_stream import ChatStreams
     from chowder_local.dashboard.rendering import Assets, Rendering
+    from chowder_local.relay.call_log import ModelCall
+
+    InstanceButton = Callable[[Request, Instance], Markup]
+    HeldCallPart = Callable[[Request, ModelCall, Any], Markup]
+    """Gets the call and its content, as `model_calls` parses it."""
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """What only the dashboard has; `env_command` sets base URL and key in a shell."""
+    """What only the dashboard has; `env_command` sets base URL and key in a shell.
+
+    `paths` are those of all calls. The rest is what features show on pages of the kernel.
+    """
 
     assets: Assets
     rendering: Rendering
     chat_streams: ChatStreams
     base_url: str
     env_command: str
+    paths: Sequence[str] = ()
+    instance_buttons: Sequence[InstanceButton] = ()
+    held_call_parts: Sequence[HeldCallPart] = ()
 
 
 def dashboard(request: Request) -> Dashboard:
@@ -162,7 +173,7 @@ async def instance_page(
         tab=tab,
         tabs=TABS,
         agent_time=agent_time,
-        breakpoint=services(request).breakpoints.of_instance(instance.id),
+        feature_buttons=[each(request, instance) for each in dashboard(request).instance_buttons],
         **context,
     )
 

@@ -22,6 +22,8 @@ from chowder_local.core.wording import size_of
 from chowder_local.http.responses import EVENT_STREAM
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jinja2 import Environment
     from markdown_it import MarkdownIt
     from markupsafe import Markup
@@ -131,14 +133,16 @@ class Rendering:
     """Renders templates, which escape every value that they do not mark as safe."""
 
     assets: Assets
+    packages: Sequence[str] = ()
+    """Of features, which have templates of their own."""
 
     @cached_property
     def _templates(self) -> Environment:
         # Imported with the first page: the import takes as long as opening the store.
-        from jinja2 import Environment, PackageLoader, StrictUndefined
+        from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
         templates = Environment(
-            loader=PackageLoader(__package__),
+            loader=ChoiceLoader([PackageLoader(each) for each in (__package__, *self.packages)]),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,

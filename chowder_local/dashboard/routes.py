@@ -42,6 +42,8 @@ from chowder_local.dashboard.sign_in import guarded
 from chowder_local.http.endpoints import Endpoint, path_route, request_response
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import Route
@@ -152,9 +154,6 @@ PAGES: tuple[Page, ...] = (
     Page("GET", MODEL_CALL, model_calls.show_call),
     Page("POST", f"{MODEL_CALL}/script", model_calls.add_to_script),
     Page("POST", f"{MODEL_CALL}/fail", model_calls.fail_next_message),
-    Page("POST", f"{MODEL_CALL}/release", model_calls.release),
-    Page("POST", f"{INSTANCE}/hold", model_calls.hold_next_call),
-    Page("POST", f"{INSTANCE}/breakpoint/remove", model_calls.remove_breakpoint),
     Page("GET", "/diff", runs.show),
     Page("GET", "/usage", usage.show),
     Page("POST", "/usage/budget", usage.set_budget, is_audited=True),
@@ -213,11 +212,11 @@ LINKED_PAGES: tuple[Page, ...] = (
 """Pages whose links authorize instead of a session; programs may follow them, too."""
 
 
-def dashboard_routes() -> list[Route]:
+def dashboard_routes(pages: Iterable[Page]) -> list[Route]:
     """Starlette's routes for the pages, one for each path, and the route of static files."""
     paths: dict[str, dict[str, ASGIApp]] = {}
     audited: dict[str, set[str]] = {}
-    for each in (*PAGES, *FORMER_PAGES):
+    for each in (*pages, *FORMER_PAGES):
         if each.is_audited:
             audited.setdefault(each.path, set()).add(each.method)
         handler = guarded(each.handler, is_open=each.is_open)

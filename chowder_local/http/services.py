@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from chowder_local.core import logs
 from chowder_local.core.domain import InstanceStatus
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Caller, Instance
     from chowder_local.services import Services
+
+Kind = TypeVar("Kind")
 
 
 def fields_of(scope: Scope) -> Mapping[bytes, bytes]:
@@ -36,6 +38,11 @@ def fields_of(scope: Scope) -> Mapping[bytes, bytes]:
 
 def services(request: Request) -> Services:
     return cast("Services", request.scope["state"]["services"])
+
+
+def service(request: Request, kind: type[Kind]) -> Kind:
+    """A feature's service, by its class."""
+    return services(request).feature(kind)
 
 
 def caller(request: Request) -> Caller:

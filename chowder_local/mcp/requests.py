@@ -15,10 +15,13 @@ from chowder_local.http.endpoints import Endpoint, path_route
 from chowder_local.http.message_errors import JSON_RPC_PATH
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
     from starlette.routing import Route
     from starlette.types import Receive, Scope, Send
 
+    from chowder_local.api.operations import Operation
     from chowder_local.core.domain import Caller
     from chowder_local.diagnostics.checks import ServerDiagnosis
     from chowder_local.mcp.server import Calls
@@ -31,6 +34,8 @@ class McpRequests:
     tasks: asyncio.TaskGroup
     diagnosis: ServerDiagnosis
     max_body_bytes: int
+    operations: Sequence[Operation]
+    """The route table, of which the tools are made."""
 
     def __post_init__(self) -> None:
         self._manager: asyncio.Future[StreamableHTTPSessionManager] | None = None
@@ -60,6 +65,7 @@ class McpRequests:
         from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
         from chowder_local.mcp.server import Calls, ToolServer
+        from chowder_local.mcp.tools import tools
 
         # A turn may take any time. The environment's proxies are not for calls on this machine.
         async with httpx.AsyncClient(
@@ -79,7 +85,7 @@ class McpRequests:
                 return cast("Caller", context.request.scope["state"]["caller"])
 
             manager = StreamableHTTPSessionManager(
-                ToolServer(calls_of, caller_of, self.diagnosis).make(),
+                ToolServer(calls_of, caller_of, self.diagnosis, tools(self.operations)).make(),
                 stateless=True,
                 max_request_body_size=min(self.max_body_bytes, PICTURE_BODY_BYTES),
             )

@@ -24,7 +24,7 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import OrganizationKeyRequired
 from chowder_local.core.strict_model import MAX_NAME_CHARS, MAX_UNKNOWN, nearest
 from chowder_local.core.visible_text import visible_text
-from chowder_local.mcp.tools import CHANGES_STATUS, EXPLAIN_FAILURE, SEND_MESSAGE, EditorTool, tools
+from chowder_local.mcp.tools import CHANGES_STATUS, EXPLAIN_FAILURE, SEND_MESSAGE, EditorTool
 from chowder_local.openclaw.models import DEFAULT_MODELS
 from chowder_local.upstream.sse import EventReader
 
@@ -68,6 +68,7 @@ class ToolServer:
     calls_of: Callable[[Context], Calls]
     caller_of: Callable[[Context], Caller]
     diagnosis: ServerDiagnosis
+    tools: Mapping[str, EditorTool]
 
     def make(self) -> Server[Any]:
         return Server(
@@ -86,13 +87,15 @@ class ToolServer:
     ) -> types.ListToolsResult:
         caller = self.caller_of(context)
         return types.ListToolsResult(
-            tools=[_described(each) for each in tools().values() if _may_use(caller, each.access)]
+            tools=[
+                _described(each) for each in self.tools.values() if _may_use(caller, each.access)
+            ]
         )
 
     async def _call_tool(
         self, context: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult:
-        tool = tools().get(params.name)
+        tool = self.tools.get(params.name)
         if tool is None:
             raise MCPError(types.INVALID_PARAMS, f"There is no tool {params.name}.")
         arguments = params.arguments or {}

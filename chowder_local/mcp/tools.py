@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from inspect import getdoc
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,9 @@ from pydantic import BaseModel
 from chowder_local.api.access import Access
 from chowder_local.api.openapi.document import PATH_PARAMETERS
 from chowder_local.api.operations import IN_PATH
-from chowder_local.api.routes import OPERATIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from chowder_local.api.operations import Operation
 
@@ -53,10 +51,9 @@ class EditorTool:
         return self.operation.method == "DELETE" or self.operation.operation_id in DESTRUCTIVE
 
 
-@cache
-def tools() -> Mapping[str, EditorTool]:
-    """All tools by name."""
-    of_calls = [_of_call(each.tool, each) for each in OPERATIONS if each.tool]
+def tools(operations: Iterable[Operation]) -> Mapping[str, EditorTool]:
+    """All tools by name, of a route table."""
+    of_calls = [_of_call(each.tool, each) for each in operations if each.tool]
     return {each.name: each for each in (*of_calls, *_OWN)}
 
 

@@ -83,7 +83,7 @@ class ModelCall:
     took_s: float | None = None
     prices: Prices = field(default_factory=Prices)
     is_held: bool = False
-    """Whether a breakpoint holds it."""
+    """Whether it waits for somebody to let it go on."""
     on_finish: Callable[[], object] | None = None
     """Called once it has ended; set for the calls of turns."""
     _began_s: float = field(default_factory=time.monotonic)
@@ -261,6 +261,10 @@ class CallLog:
         """The call with the id; None if it is gone or belongs to another organization."""
         call = self._kept.get(call_id)
         return call if call is not None and call.organization_id == organization_id else None
+
+    def has_held(self, instance_id: InstanceId) -> bool:
+        """Whether a call of the instance is held."""
+        return any(each.is_held for each in self.of_instance(instance_id))
 
     def remove(self, instance_id: InstanceId) -> None:
         """Drops the calls of an instance that is deleted."""

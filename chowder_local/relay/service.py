@@ -38,11 +38,11 @@ from chowder_local.upstream import forward
 from chowder_local.upstream.sse import encode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from chowder_local.relay.breakpoints import Breakpoints, HeldCall
     from chowder_local.relay.call_log import CallJournal, ModelCall
     from chowder_local.relay.compaction import Compactions
+    from chowder_local.relay.holds import BeforeModelCall, Hold
     from chowder_local.relay.local_model import LocalModel
     from chowder_local.relay.metering import Metering, Reservation, Spending, StreamObserver
     from chowder_local.relay.scripts.rules import Action
@@ -109,7 +109,7 @@ class Relay:
     local_model: LocalModel
     session_watch: SessionWatch
     compactions: Compactions
-    breakpoints: Breakpoints
+    before_model_call: Sequence[BeforeModelCall]
 
     async def answer(self, request: RelayRequest) -> ModelAnswer:
         """The provider's answer, streamed; or an error with the marker of a remembered failure.
@@ -155,14 +155,14 @@ class Relay:
             self.journal.finish(active.call, "refused", _FORGOTTEN)
             return _marked(request, _FORGOTTEN)
         try:
-            held = await self.breakpoints.hold(request, active.call)
+            for look in self.before_model_call:
+                if (held := await look(request, active.call)) is not None:
+                    return await self._hold(active, held)
         except HoldEnded as ended:
             return self._fail(active, "refused", ended)
-        if held is not None:
-            return await self._hold(active, held)
         return await self._send(active)
 
-    async def _hold(self, active: _Active, held: HeldCall) -> ModelAnswer:
+    async def _hold(self, active: _Active, held: Hold) -> ModelAnswer:
         """The answer to a held call, once it is let go.
 
         A stream begins meanwhile, because OpenClaw waits five minutes for its first bytes.
@@ -177,7 +177,7 @@ class Relay:
             held.end()
             raise
 
-    async def _let_go(self, active: _Active, held: HeldCall) -> ModelAnswer:
+    async def _let_go(self, active: _Active, held: Hold) -> ModelAnswer:
         """The answer to a call that was held, edited or in the model's place if so decided."""
         try:
             release = await held.released()
@@ -190,13 +190,13 @@ class Relay:
         active.instead = release.action
         return await self._send(active)
 
-    def _commented(self, active: _Active, held: HeldCall) -> ModelAnswer:
+    def _commented(self, active: _Active, held: Hold) -> ModelAnswer:
         """A stream of signs of life until the call is let go, and then of its answer."""
         sign = active.request.wire.keepalive(active.request.path)
 
         async def stream() -> AsyncGenerator[bytes, None]:
             yield sign
-            while not await held.wait(COMMENT_S) and held.breakpoints.clock() < held.until:
+            while not await held.wait(COMMENT_S) and not held.is_over:
                 yield sign
             try:
                 answer = await self._let_go(active, held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chowder_local.api.access import Access
+from chowder_local.features.front import all_operations
 from chowder_local.mcp.server import DOCUMENT, TEMPLATES
 from chowder_local.mcp.tools import EditorTool, tools
 from scripts.reference_pages.markdown import code, codes, inline, table
@@ -24,7 +25,10 @@ def page() -> str:
     return make_page(
         "Editor tools",
         LEAD,
-        table(("Tool", "Takes", "Key", "What it does"), [_row(each) for each in tools().values()]),
+        table(
+            ("Tool", "Takes", "Key", "What it does"),
+            [_row(each) for each in tools(all_operations()).values()],
+        ),
         RESOURCES,
         table(("URI", "What it is"), [(code(uri), text) for uri, text in documents.items()]),
     )

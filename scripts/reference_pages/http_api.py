@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.api.openapi.document import document
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.logs import REQUEST_ID_HEADER
+from chowder_local.features.front import all_operations
 from chowder_local.relay.scripts.rules import ReplyScript
 from scripts.reference_pages.errors import status_link
 from scripts.reference_pages.markdown import anchor_of, code, inline, prose, table
@@ -33,7 +33,7 @@ SCRIPTS = "reply-script.md"
 
 def page() -> str:
     """The whole page."""
-    described = document(OPERATIONS)
+    described = document(all_operations())
     components = described["components"]
     writer = _Writer(described)
     return make_page(

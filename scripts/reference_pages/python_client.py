@@ -8,9 +8,9 @@ from textwrap import indent
 from typing import TYPE_CHECKING
 
 from chowder_local import client, testing
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.client import Client, calls, transport
 from chowder_local.client.transport import Transport
+from chowder_local.features.front import all_operations
 from scripts.reference_pages.client_methods import plain_calls
 from scripts.reference_pages.markdown import anchor_of, code, codes, fence, prose, table
 from scripts.reference_pages.markdown import page as make_page
@@ -67,7 +67,7 @@ def page() -> str:
 def _linked(parts: Iterable[str]) -> Iterator[str]:
     """The parts, with links from each method to its calls."""
     summaries: dict[str, list[str]] = {}
-    for each in OPERATIONS:
+    for each in all_operations():
         summaries.setdefault(f"### {each.method_name}", []).append(each.summary)
     for part in parts:
         yield part

@@ -11,10 +11,11 @@ import httpx
 import pytest
 
 from chowder_local.api.openapi.document import document
-from chowder_local.api.routes import OPERATIONS, routes
+from chowder_local.api.routes import routes
 from chowder_local.app.application import State, api
 from chowder_local.core.domain import ApiKey, KeyId, Tier
 from chowder_local.core.secrets import digest
+from chowder_local.features.front import all_operations
 from chowder_local.http.listener import with_state
 from tests.scripted.world import World, open_world
 
@@ -97,10 +98,10 @@ class Api:
 @cache
 def _documented() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
     """The document's paths as patterns, in the order in which routes match."""
-    paths = document(OPERATIONS)["paths"]
+    paths = document(all_operations())["paths"]
     return [
         (route.path_regex, paths[template])
-        for route in routes(OPERATIONS)
+        for route in routes(all_operations())
         # Former paths are left out.
         if (template := route.path.replace(":path}", "}")) in paths
     ]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.domain import EngineMemory, InstanceId, Permission, Tier
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.core.secrets import ORGANIZATION_PREFIX, SCOPED_PREFIX
 from chowder_local.dashboard.routes import LINKED_PAGES, Page
+from chowder_local.features.front import all_operations
 from tests.scripted.homes import exported
 from tests.scripted.programs import done
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chowder_local.api.operations import Operation
     from tests.api.conftest import Api
 
-ROUTES: tuple[Operation | Page, ...] = (*OPERATIONS, *LINKED_PAGES)
+ROUTES: tuple[Operation | Page, ...] = (*all_operations(), *LINKED_PAGES)
 INSIDE = re.compile(r"/(channels|skills|files|sessions|transcript|jobs|wake)\b")
 
 COLUMNS = ("bad", "else", "read", "intr", "conf", "file", "chan", "all", "other", "org")

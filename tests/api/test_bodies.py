@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.api.operations import MESSAGE_BODY_BYTES, PICTURE_BODY_BYTES, SMALL_BODY_BYTES
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.untrusted_json import DEPTH_MAX
+from chowder_local.features.front import all_operations
 from chowder_local.http import bodies
 from chowder_local.http.bodies import JSON, UNCOUNTED_BYTES, VALUES_MAX, check_values
 from tests.api.conftest import Api, app_of, open_client
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from chowder_local.api.operations import Operation
     from chowder_local.core.domain import Instance
 
-WITH_BODY = [each for each in OPERATIONS if isinstance(each.body, type) and each.body_type == JSON]
+WITH_BODY = [
+    each for each in all_operations() if isinstance(each.body, type) and each.body_type == JSON
+]
 
 Call = tuple[str, str, dict[str, Any]]
 
@@ -322,7 +324,7 @@ async def test_only_calls_that_need_long_bodies_take_them(tmp_path: Path) -> Non
             )
             taken[each.operation_id] = answer.status_code != 413
     takes_much = {
-        each.operation_id for each in OPERATIONS if each.max_body_bytes != SMALL_BODY_BYTES
+        each.operation_id for each in all_operations() if each.max_body_bytes != SMALL_BODY_BYTES
     }
     assert {name for name, is_taken in taken.items() if is_taken} == takes_much
 

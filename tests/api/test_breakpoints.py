@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chowder_local.features.breakpoints.model import BreakpointMatch
+from chowder_local.features.breakpoints.service import Breakpoints
 from chowder_local.http import responses
-from chowder_local.relay.breakpoints import BreakpointMatch, Release
 from chowder_local.relay.calls import Credential, RelayRequest
+from chowder_local.relay.holds import Release
 from tests.scripted import gateway as scripted
 from tests.scripted.serving import eventually
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Send
 
     from chowder_local.core.domain import Instance, InstanceId
-    from chowder_local.relay.breakpoints import HeldCall
+    from chowder_local.features.breakpoints.service import HeldCall
     from tests.api.conftest import Api
 
 BODY = b'{"model": "gpt-4o", "input": "Hi"}'
@@ -28,7 +30,7 @@ async def held(http: Api, instance: Instance) -> HeldCall:
     world = http.world
     request = RelayRequest("openai", "POST", "responses", "", (), BODY)
     owner = Credential(instance.organization_id, instance.id, instance.sandbox_id, "offline")
-    found = await world.breakpoints.hold(
+    found = await world.feature(Breakpoints).hold(
         request, world.journal.begin(request, owner, request.session)
     )
     assert found is not None
@@ -65,7 +67,7 @@ async def test_other_breakpoints_are_refused(http: Api, body: Any) -> None:
 
 async def test_held_calls_are_listed_and_let_go_by_their_organization_only(http: Api) -> None:
     instance = await http.world.created()
-    http.world.breakpoints.put(instance.id, BreakpointMatch(), once=True)
+    http.world.feature(Breakpoints).put(instance.id, BreakpointMatch(), once=True)
     call = await held(http, instance)
     (listed,) = (await http.get("/local/held-calls")).json()
     assert (listed["id"], listed["instance_id"]) == (call.call.id, instance.id)
@@ -86,11 +88,11 @@ async def test_held_calls_are_listed_and_let_go_by_their_organization_only(http:
 async def test_a_list_of_held_calls_waits_for_one_of_an_instance(http: Api) -> None:
     instance, other = await http.world.created(), await http.world.created()
     for each in (instance, other):
-        http.world.breakpoints.put(each.id, BreakpointMatch(), once=True)
+        http.world.feature(Breakpoints).put(each.id, BreakpointMatch(), once=True)
     path = f"/local/held-calls?instance_id={instance.id}&wait_s="
     assert (await http.get(f"{path}0.01")).json() == []
     waiting = asyncio.create_task(http.get(f"{path}25"))
-    changes = http.world.breakpoints.changes
+    changes = http.world.feature(Breakpoints).changes
     await eventually(lambda: changes.has_viewers, "it waits")
     await held(http, other)
     call = await held(http, instance)
@@ -102,7 +104,7 @@ async def test_a_list_of_held_calls_waits_for_one_of_an_instance(http: Api) -> N
 
 async def test_the_servers_end_ends_a_wait_for_held_calls(http: Api) -> None:
     waiting = asyncio.create_task(http.get("/local/held-calls?wait_s=25"))
-    await eventually(lambda: http.world.breakpoints.changes.has_viewers, "it waits")
+    await eventually(lambda: http.world.feature(Breakpoints).changes.has_viewers, "it waits")
     http.world.shutdown.begin()
     assert (await waiting).json() == []
 
@@ -112,7 +114,7 @@ async def test_the_clients_stream_gets_comments_while_a_call_is_held(
 ) -> None:
     monkeypatch.setattr(responses, "COMMENT_S", 0.01)
     instance = await http.world.created()
-    http.world.breakpoints.put(instance.id, BreakpointMatch(), once=False)
+    http.world.feature(Breakpoints).put(instance.id, BreakpointMatch(), once=False)
     call = await held(http, instance)
     asked = 0
 
@@ -120,17 +122,17 @@ async def test_the_clients_stream_gets_comments_while_a_call_is_held(
         await call.release
         await scripted.friendly(message, receive, send)
 
-    def is_holding(_: InstanceId) -> bool:
+    def has_held(_: InstanceId) -> bool:
         nonlocal asked
         asked += 1
         return True
 
-    monkeypatch.setattr(http.world.breakpoints, "is_holding", is_holding)
+    monkeypatch.setattr(http.world.call_log, "has_held", has_held)
     http.world.gateway.handler = slow
     body = {"model": "gpt-4o", "input": "Hi", "stream": True}
     sent = asyncio.create_task(http.post(f"/v1/instances/{instance.id}/responses", json=body))
     await eventually(lambda: asked > 1, "it has got comments")
-    http.world.breakpoints.resume(instance.organization_id, call.call.id, Release())
+    http.world.feature(Breakpoints).resume(instance.organization_id, call.call.id, Release())
     answer = await sent
     assert answer.status_code == 200
     assert answer.text.startswith(": held at a breakpoint\n\n")

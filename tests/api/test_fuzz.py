@@ -10,14 +10,15 @@ import httpx
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.app.application import State, api
 from chowder_local.core.domain import EngineMemory, InstanceId, ModelProvider, Tier
 from chowder_local.core.tasks import Shutdown
+from chowder_local.features.breakpoints.model import BreakpointMatch
+from chowder_local.features.breakpoints.service import Breakpoints
+from chowder_local.features.front import all_operations
 from chowder_local.http.listener import with_state
 from chowder_local.openclaw import approvals
 from chowder_local.openclaw.channels import ADMIT, APPROVE, LIST_PAIRINGS
-from chowder_local.relay.breakpoints import BreakpointMatch
 from tests.scripted.gateway import ok
 from tests.scripted.homes import exported
 from tests.scripted.programs import REACH, done
@@ -136,8 +137,8 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
         call = world.call_log.begin(
             world.organization_id, InstanceId(ids[0]), ModelProvider.OPENAI, "responses", body
         )
-        world.breakpoints.put(InstanceId(ids[0]), BreakpointMatch(), once=True)
-        await world.breakpoints.hold(call.request, call)
+        world.feature(Breakpoints).put(InstanceId(ids[0]), BreakpointMatch(), once=True)
+        await world.feature(Breakpoints).hold(call.request, call)
         ids.append(InstanceId(call.id))
         # One that no other operation boots again.
         ids.append((await world.created(name="followed")).id)
@@ -259,5 +260,5 @@ def test_every_operation_answers_as_documented(
     )
     record_testsuite_property("findings", str(findings))
     assert not findings.failures, f"{findings}\n\n{findings.told()}"
-    assert len(findings.statuses) == len(OPERATIONS)
+    assert len(findings.statuses) == len(all_operations())
     assert not findings.never_successful

@@ -19,8 +19,8 @@ from chowder_local.api.access import Access
 from chowder_local.api.handlers.server import encoded
 from chowder_local.api.openapi.differences import by_operation
 from chowder_local.api.openapi.document import DIFFERENCES, document
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.api.schemas.server import ServerEvent
+from chowder_local.features.front import all_operations
 from chowder_local.http.bodies import JSON
 from chowder_local.upstream import sse
 from scripts.reference_pages.event_catalogue import CATALOGUE
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from chowder_local.api.operations import Operation
     from tests.api.conftest import Api
 
-DOCUMENT = document(OPERATIONS)
-DOCUMENT_3_2 = document(OPERATIONS, is_3_2=True)
+DOCUMENT = document(all_operations())
+DOCUMENT_3_2 = document(all_operations(), is_3_2=True)
 
 
 def described(operation: Operation) -> dict[str, Any]:
@@ -46,9 +46,9 @@ def name(operation: Operation) -> str:
 
 
 def test_the_document_as_openapi_3_2_differs_in_the_events_of_streams_alone() -> None:
-    other = document(OPERATIONS, is_3_2=True)
+    other = document(all_operations(), is_3_2=True)
     streams = 0
-    for operation in OPERATIONS:
+    for operation in all_operations():
         answers = other["paths"][operation.template][operation.method.lower()]["responses"]
         content = answers[str(operation.status)].get("content", {})
         if stream := content.get("text/event-stream"):
@@ -96,21 +96,23 @@ def test_the_document_has_exactly_the_operations_of_the_table() -> None:
     in_document = {
         (method.upper(), path) for path, item in DOCUMENT["paths"].items() for method in item
     }
-    assert in_document == {(each.method, each.path.replace(":path}", "}")) for each in OPERATIONS}
+    assert in_document == {
+        (each.method, each.path.replace(":path}", "}")) for each in all_operations()
+    }
     assert DOCUMENT["openapi"].startswith("3.1")
     assert DOCUMENT["info"]["version"] == __version__
     assert DOCUMENT["servers"]
 
 
 def test_every_difference_is_of_known_operations_and_told_with_them() -> None:
-    told = {each.operation_id: described(each).get(DIFFERENCES, []) for each in OPERATIONS}
+    told = {each.operation_id: described(each).get(DIFFERENCES, []) for each in all_operations()}
     assert {name for name, found in told.items() if found} == set(by_operation())
     assert "system_prompt" in str(told["updateInstance"])
     assert "](" not in str(told)
 
 
 def test_every_operation_and_schema_has_a_unique_name() -> None:
-    ids = [described(each)["operationId"] for each in OPERATIONS]
+    ids = [described(each)["operationId"] for each in all_operations()]
     assert len(set(ids)) == len(ids)
     assert [each for each in ids if not re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", each)] == []
     schemas = DOCUMENT["components"]["schemas"]
@@ -179,7 +181,7 @@ def test_a_response_item_has_the_members_of_its_type(item: dict[str, Any]) -> No
 def test_headers_of_single_operations_are_documented() -> None:
     of_them = {
         name(each): described(each)["responses"]["200"]["headers"][header]["$ref"]
-        for each in OPERATIONS
+        for each in all_operations()
         for header in each.headers
     }
     assert of_them == {
@@ -190,7 +192,7 @@ def test_headers_of_single_operations_are_documented() -> None:
 
 def failing(rule: Callable[[Operation], bool]) -> list[str]:
     """The names of the operations that break a rule."""
-    return [name(each) for each in OPERATIONS if not rule(each)]
+    return [name(each) for each in all_operations() if not rule(each)]
 
 
 def test_every_operation_says_whether_it_needs_a_key() -> None:
@@ -241,7 +243,7 @@ def test_every_operation_with_an_id_documents_404() -> None:
 
 def contents() -> Iterator[tuple[str, dict[str, Any]]]:
     """The name and content of every body and response."""
-    for operation in OPERATIONS:
+    for operation in all_operations():
         known = described(operation)
         bodies = {"body": known.get("requestBody", {})} | known["responses"]
         for what, body in bodies.items():
@@ -257,7 +259,7 @@ def examples_of(content: dict[str, Any]) -> list[Any]:
 
 
 def test_every_body_and_response_has_an_example() -> None:
-    assert len(list(contents())) > len(OPERATIONS)
+    assert len(list(contents())) > len(all_operations())
     assert [what for what, content in contents() if not examples_of(content)] == []
 
 

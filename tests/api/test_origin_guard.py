@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.metrics import Metrics
-from chowder_local.dashboard.routes import LINKED_PAGES, PAGES
+from chowder_local.dashboard.routes import LINKED_PAGES
+from chowder_local.features.front import all_operations, all_pages
 from chowder_local.http.middleware import OriginGuard, PagesCORS, RequestLog, host_name, stack
 from tests.api.conftest import ALLOWED_HOSTS, ALLOWED_ORIGIN
 from tests.api.test_middleware import FOREIGN, LOOPBACK
@@ -75,7 +75,9 @@ async def test_a_request_for_an_unknown_host_is_refused(host: str, method: str) 
 
 async def test_every_path_is_behind_the_guard(shared: Api) -> None:
     """Unknown paths, too."""
-    paths = {each.path for each in OPERATIONS} | {each.path for each in PAGES + LINKED_PAGES}
+    paths = {each.path for each in all_operations()} | {
+        each.path for each in all_pages() + LINKED_PAGES
+    }
     paths |= {"/docs", "/openapi.json", "/x"}
     paths |= {"/local/ready", "/local/health", "/v1/organization", "/dashboard"}
     wrong = {}

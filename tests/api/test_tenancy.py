@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from chowder_local.api.access import Access
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.domain import InstanceId, Permission
+from chowder_local.features.front import all_operations
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from tests.api.test_access import REQUESTS, filled, names_in_paths, route, scoped
 from tests.scripted import gateway as scripted
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 MESSAGE = {"model": "gpt-4o", "input": "Hi"}
 OF_INSTANCES = [
-    each for each in OPERATIONS if "{instance_id}" in each.path and each.access is not Access.ANYONE
+    each
+    for each in all_operations()
+    if "{instance_id}" in each.path and each.access is not Access.ANYONE
 ]
 PERMITTED = [each for each in OF_INSTANCES if each.access.permission]
 NOT_FOUND = "Instance not found."

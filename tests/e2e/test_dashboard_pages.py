@@ -15,8 +15,9 @@ from playwright.sync_api import expect
 from chowder_local.core.domain import Instance, InstanceStatus
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.overview import PORTION
+from chowder_local.features.breakpoints.model import BreakpointMatch
+from chowder_local.features.breakpoints.service import Breakpoints
 from chowder_local.openclaw import approvals as openclaw
-from chowder_local.relay.breakpoints import BreakpointMatch
 from chowder_local.store.tables import InstanceRow
 from tests.e2e.dashboards import Served, judge_in_all_looks, open_all, provoke, visit
 from tests.e2e.waiting import eventually
@@ -125,12 +126,12 @@ def test_calls_and_conversations_are_in_nobodys_way(page: Page, served: Served) 
         parts = [{"type": "text", "text": "Which way is north?"}]
         said = {"position": 1, "role": "user", "at": 0, "parts": parts}
         place.answers["read"] = done(is_known=True, messages=[said], has_more=True)
-    served.world.breakpoints.put(ada.id, BreakpointMatch(), once=True)
+    served.world.feature(Breakpoints).put(ada.id, BreakpointMatch(), once=True)
     body = json.dumps({"model": "gpt-4o", "input": "Which way?", "instructions": "Be short."})
     held = served.world.call_log.begin(
         ada.organization_id, ada.id, "openai", "responses", body.encode()
     )
-    served.call(served.world.breakpoints.hold, held.request, held)
+    served.call(served.world.feature(Breakpoints).hold, held.request, held)
     for path, words in (
         ("/model-calls", "Which way is north?"),
         (f"/model-calls/{call}", "Replay as script"),

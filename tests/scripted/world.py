@@ -26,6 +26,7 @@ from chowder_local.core.secrets import SecretBox
 from chowder_local.core.settings import Settings
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.engine.specs import HOME, STATE_DIR
+from chowder_local.features.feature import open_features
 from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.openclaw.file_programs import FilePrograms
@@ -186,7 +187,7 @@ async def open_world(
         StateTransfers(processes, HOME) as state_transfers,
         owned_tasks() as tasks,
     ):
-        yield World(
+        world = World(
             settings=_settings(tmp_path, egress=egress_rule.default, **settings),
             endpoints=ENDPOINTS,
             database=database,
@@ -224,6 +225,8 @@ async def open_world(
             organization_id=kitchen.organization_id,
             key=kitchen.key,
         )
+        async with open_features(world):
+            yield world
 
 
 def _settings(folder: Path, **settings: Any) -> Settings:

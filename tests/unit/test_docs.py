@@ -15,8 +15,8 @@ import click
 import yaml
 from markdown_it import MarkdownIt
 
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.cli.main import chowder_local
+from chowder_local.features.front import all_operations
 from chowder_local.relay.scripts.files import parse
 from chowder_local.seeding.desired_state import read_seed
 
@@ -231,7 +231,9 @@ def _parse(command: click.Command, arguments: list[str]) -> None:
 
 
 CALL = re.compile(r"(\$\{CHOWDER_BASE_URL%/v1\}/local|\$\{?CHOWDER_BASE_URL\}?)(/[^\s\"'?;)]*)")
-TEMPLATES = [re.compile(re.sub(r"\{\w+(:path)?\}", "[^/]+", each.path)) for each in OPERATIONS]
+TEMPLATES = [
+    re.compile(re.sub(r"\{\w+(:path)?\}", "[^/]+", each.path)) for each in all_operations()
+]
 
 
 def test_a_call_is_of_a_route_that_is_there() -> None:

@@ -15,8 +15,6 @@ from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId,
 from chowder_local.core.errors.upstream import RelayTokenInvalid
 from chowder_local.core.events import Events
 from chowder_local.core.metrics import Metrics
-from chowder_local.core.tasks import Shutdown
-from chowder_local.relay.breakpoints import Breakpoints
 from chowder_local.relay.call_log import CallJournal, CallLog
 from chowder_local.relay.calls import Credential
 from chowder_local.relay.compaction import Compactions
@@ -137,13 +135,7 @@ async def _open_relay(
             metering=Metering(usage, lambda: datetime(2026, 5, 4, tzinfo=UTC)),
             budgets=_Unlimited(),
             local_model=local_model,
-            breakpoints=Breakpoints(
-                call_log=call_log,
-                local_model=local_model,
-                events=events,
-                shutdown=Shutdown(),
-                clock=lambda: datetime.now(UTC),
-            ),
+            before_model_call=(),
             session_watch=watch,
             compactions=Compactions(compaction_timeout_s, failures),
         )

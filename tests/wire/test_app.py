@@ -15,7 +15,8 @@ from chowder_local.core.errors.sandboxes import EngineUnavailable
 from chowder_local.core.settings import Settings
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.networks import SandboxNetwork, SandboxNetworks
-from chowder_local.relay.breakpoints import BreakpointMatch
+from chowder_local.features.breakpoints.model import BreakpointMatch
+from chowder_local.features.breakpoints.service import Breakpoints
 from tests.scripted.engine import ScriptedEngine
 from tests.scripted.serving import eventually
 
@@ -99,7 +100,7 @@ async def test_the_end_amid_a_turn_that_no_message_began_leaves_no_traceback(
     async with open_server(tmp_path, engine, monkeypatch) as services:
         caller = await services.authentication.caller((tmp_path / "default.key").read_text())
         instance = await services.creation.create(caller.organization_id, name="Ada")
-        services.breakpoints.put(instance.id, BreakpointMatch(), once=False)
+        services.feature(Breakpoints).put(instance.id, BreakpointMatch(), once=False)
         calling = asyncio.create_task(called(services, engine, instance, UNASKED_CALL))
         await eventually(lambda: services.traces.in_progress(instance.id), "its turn has begun")
     assert "The server is stopping." in (await calling).text

@@ -16,9 +16,11 @@ from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.errors.requests import HoldEnded
 from chowder_local.core.errors.upstream import ProviderFailed
 from chowder_local.core.events import EventType
-from chowder_local.relay import breakpoints as breakpoints_module
+from chowder_local.features.breakpoints import service as breakpoints_module
+from chowder_local.features.breakpoints.model import BreakpointMatch
+from chowder_local.features.breakpoints.service import Breakpoints, HeldCall
 from chowder_local.relay import service
-from chowder_local.relay.breakpoints import BreakpointMatch, HeldCall, Release
+from chowder_local.relay.holds import Release
 from chowder_local.relay.scripts.rules import Action
 from tests import descriptors
 from tests.scripted.serving import eventually
@@ -40,7 +42,7 @@ async def scene(tmp_path: Path, serve: Serve) -> AsyncIterator[Scene]:
 
 
 def hold(scene: Scene, *, once: bool = False, **match: Any) -> None:
-    scene.world.breakpoints.put(scene.agent.id, BreakpointMatch(**match), once=once)
+    scene.world.feature(Breakpoints).put(scene.agent.id, BreakpointMatch(**match), once=once)
 
 
 async def begun(scene: Scene, **changes: Any) -> tuple[asyncio.Task[httpx.Response], HeldCall]:
@@ -52,11 +54,13 @@ async def begun(scene: Scene, **changes: Any) -> tuple[asyncio.Task[httpx.Respon
 
 
 def held_calls(scene: Scene) -> list[HeldCall]:
-    return scene.world.breakpoints.held(scene.world.organization_id)
+    return scene.world.feature(Breakpoints).held(scene.world.organization_id)
 
 
 def resume(scene: Scene, held: HeldCall, **how: Any) -> None:
-    scene.world.breakpoints.resume(scene.world.organization_id, held.call.id, Release(**how))
+    scene.world.feature(Breakpoints).resume(
+        scene.world.organization_id, held.call.id, Release(**how)
+    )
 
 
 async def test_a_held_call_reaches_the_provider_once_it_is_let_go(scene: Scene) -> None:
@@ -172,7 +176,7 @@ async def test_a_deleted_agents_breakpoint_and_held_calls_are_gone(scene: Scene)
     await scene.world.lifecycle.delete(scene.world.organization_id, scene.agent.id)
     assert (await task).status_code == 400
     assert held_calls(scene) == []
-    assert not scene.world.breakpoints.is_active(scene.agent.id)
+    assert not scene.world.feature(Breakpoints).is_active(scene.agent.id)
 
 
 async def test_a_sandbox_that_leaves_is_held_no_more_and_its_call_counts_for_nothing(
@@ -244,7 +248,7 @@ async def test_a_thousand_held_calls_leave_nothing_behind(scene: Scene) -> None:
             resume(scene, each, action=Action(text="Yes."))
         assert {(await each).status_code for each in tasks} == {200}
         loads.append((len(asyncio.all_tasks()), descriptors.count()))
-    breakpoints = scene.world.breakpoints
+    breakpoints = scene.world.feature(Breakpoints)
     assert (breakpoints._held, scene.provider.calls) == ({}, 0)
     assert not scene.world.shutdown._ends
     assert not breakpoints.changes.has_viewers

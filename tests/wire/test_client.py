@@ -16,12 +16,12 @@ import pytest
 
 from chowder_local.api.openapi.document import example_of
 from chowder_local.api.operations import IN_PATH
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.client import Client
 from chowder_local.client.plain_calls import PlainCalls
 from chowder_local.core.errors.process import ApiRefused, ServerNotRunning, ServerSilent
 from chowder_local.core.errors.sandboxes import BootFailed
 from chowder_local.core.errors.upstream import StreamBroken
+from chowder_local.features.front import all_operations
 
 NAMES = {"skill_name": "name"}
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -123,7 +123,7 @@ def test_without_a_key_none_is_sent(script: Script) -> None:
 
 def test_each_plain_method_makes_the_call_of_its_row(script: Script, client: Client) -> None:
     """With the examples of the schemas, which the call must carry as they are."""
-    plain = [each for each in OPERATIONS if each.method_name in vars(PlainCalls)]
+    plain = [each for each in all_operations() if each.method_name in vars(PlainCalls)]
     assert len(plain) > 40
     for operation in plain:
         method = getattr(client, operation.method_name)

@@ -21,6 +21,7 @@ from chowder_local.api.operations import PICTURE_BODY_BYTES
 from chowder_local.app.application import api
 from chowder_local.core.domain import Permission
 from chowder_local.core.errors.requests import KeyInvalid, KeyMissing
+from chowder_local.features.front import all_operations
 from chowder_local.http.listener import with_state
 from chowder_local.mcp.tools import EditorTool, tools
 from tests.scripted.serving import loopback_client, no_lifespan, serve
@@ -172,8 +173,10 @@ async def test_a_scoped_key_sees_and_uses_the_tools_of_its_permission_only(
 ) -> None:
     async with server.client(await server.scoped_key(permission)) as client:
         seen = {each.name for each in (await client.list_tools()).tools}
-        assert seen == {name for name, tool in tools().items() if may(permission, tool)}
-        for name, tool in tools().items():
+        assert seen == {
+            name for name, tool in tools(all_operations()).items() if may(permission, tool)
+        }
+        for name, tool in tools(all_operations()).items():
             arguments = dict.fromkeys(tool.schema.get("required", ()), "x")
             if "instance_id" in arguments:
                 arguments["instance_id"] = server.instance.id

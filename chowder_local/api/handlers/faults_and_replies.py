@@ -13,26 +13,19 @@ from starlette.routing import Route
 from chowder_local.api.endpoints import OperationsEndpoint
 from chowder_local.api.fault_injection import kinds_of
 from chowder_local.api.schemas.faults_and_replies import (
-    BreakpointSetting,
-    BreakpointView,
     FaultCreation,
     FaultView,
-    HeldCallRelease,
-    HeldCallsQuery,
-    HeldCallView,
     ReplyScriptChange,
     ScriptView,
 )
 from chowder_local.api.schemas.history import RecordingPlayback, RecordingQuery, RecordingView
-from chowder_local.core.domain import InstanceId
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.core.fault_injection import Call, matches
 from chowder_local.core.untrusted_json import written_path
 from chowder_local.http.bodies import json_body, parse, parse_query, validated
-from chowder_local.http.responses import json_in_thread, while_connected
+from chowder_local.http.responses import json_in_thread
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.relay import call_log
-from chowder_local.relay.breakpoints import BreakpointMatch
 from chowder_local.relay.call_log import make_recording
 from chowder_local.relay.scripts.rules import MAX_BYTES
 
@@ -45,7 +38,6 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.fault_injection import Fault, FaultDraft
-    from chowder_local.relay.breakpoints import HeldCall
     from chowder_local.relay.scripts.registry import ActiveScript, Owner
 
 
@@ -206,57 +198,3 @@ def _running(request: Request, running: ActiveScript | None) -> dict[str, Any] |
     if running is None:
         return None
     return ScriptView.from_running(running, caller(request).organization_id).to_json()
-
-
-async def get_breakpoint(request: Request) -> BreakpointView:
-    """The instance's breakpoint."""
-    instance = await instance_of(request)
-    return BreakpointView.model_validate(services(request).breakpoints.get(instance.id))
-
-
-async def set_breakpoint(request: Request) -> BreakpointView:
-    """Holds the model calls of the instance that match, until somebody lets each go on.
-
-    A call is held for 10 minutes at most, and then refused. It replaces a former breakpoint, and
-    ends with the server.
-    """
-    instance = await instance_of(request)
-    content = await json_body(request, MAX_BYTES)
-    # It compiles regular expressions, which may be slow.
-    setting = await asyncio.to_thread(validated, BreakpointSetting, content, "body")
-    match = setting.match or BreakpointMatch()
-    found = services(request).breakpoints.put(instance.id, match, once=setting.once)
-    return BreakpointView.model_validate(found)
-
-
-async def delete_breakpoint(request: Request) -> None:
-    """Removes the instance's breakpoint, if it has one. Calls that are held stay held."""
-    services(request).breakpoints.remove((await instance_of(request)).id)
-
-
-async def list_held_calls(request: Request) -> list[HeldCallView]:
-    """The organization's model calls that are held, the longest held first."""
-    query = parse_query(request, HeldCallsQuery)
-    instance_id = None if query.instance_id is None else InstanceId(query.instance_id)
-    organization_id, breakpoints = caller(request).organization_id, services(request).breakpoints
-    if instance_id is not None:
-        await services(request).directory.get(organization_id, instance_id)
-    held = await while_connected(
-        request, lambda: breakpoints.wait_for_held(organization_id, instance_id, query.wait_s)
-    )
-    return [_held_call(request, each) for each in held or ()]
-
-
-async def resume_call(request: Request) -> HeldCallView:
-    """Lets a held model call go on: as it is, with another body, or with an answer instead."""
-    body = await parse(request, HeldCallRelease)
-    organization_id, call_id = caller(request).organization_id, request.path_params["model_call_id"]
-    held = services(request).breakpoints.resume(organization_id, call_id, body.release)
-    return _held_call(request, held)
-
-
-def _held_call(request: Request, held: HeldCall) -> HeldCallView:
-    key = held.call.session_key
-    names = services(request).session_names
-    session = None if key is None else names.find(held.instance_id, key)
-    return HeldCallView.from_held(held, session)

@@ -53,10 +53,10 @@ async def create_response(request: Request) -> Response:
         return Response(kept.body, media_type=kept.media_type, headers=headers)
     if message.get("stream"):
         events = conversations.stream(agent, message, session)
-        breakpoints = services(request).breakpoints
-        if breakpoints.is_active(agent.id):
+        hooks, call_log = services(request).feature_hooks, services(request).call_log
+        if any(may_hold(agent.id) for may_hold in hooks.may_hold):
             events = with_comments(
-                events, lambda: HELD if breakpoints.is_holding(agent.id) else b"", failure_end
+                events, lambda: HELD if call_log.has_held(agent.id) else b"", failure_end
             )
         if raw_key is not None:
             events = idempotency.stream(*attempt, events)

@@ -5,29 +5,23 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.config import JsonDict  # noqa: TC002 - of a constant
 
 from chowder_local.api.schemas.fields import (
     Id,
     SessionField,
-    View,
 )
-from chowder_local.api.schemas.history import ModelCallView
-from chowder_local.api.schemas.messages import MAX_WAIT_S
 from chowder_local.core.fault_injection import ChannelEffect, FaultDraft, FaultKind
 from chowder_local.core.strict_model import StrictModel
 from chowder_local.messengers.service import STAND_INS
-from chowder_local.relay.breakpoints import BreakpointMatch, Release
-from chowder_local.relay.scripts.rules import Action, Answer, ReplyScript
+from chowder_local.relay.scripts.rules import ReplyScript
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chowder_local.core.domain import OrganizationId
     from chowder_local.core.fault_injection import Fault
-    from chowder_local.relay.breakpoints import HeldCall
-    from chowder_local.relay.local_model import SessionName
     from chowder_local.relay.scripts.registry import ActiveScript
 
 USUAL_STATUSES: Mapping[FaultKind, int] = {
@@ -306,94 +300,3 @@ class RepliesView(BaseModel):
         ScriptView | None,
         Field(description="The script that the server was started with, which is tried last."),
     ]
-
-
-class BreakpointSetting(StrictModel):
-    """A breakpoint of an instance."""
-
-    match: Annotated[
-        BreakpointMatch | None,
-        Field(
-            description="Which calls are held, with the members of a reply rule's `match`; by "
-            "default, every one.",
-            examples=[{"text": "weather"}],
-        ),
-    ] = None
-    once: Annotated[
-        StrictBool, Field(description="Whether the breakpoint goes with the first call it holds.")
-    ] = False
-
-
-class BreakpointView(View):
-    """A breakpoint that is set."""
-
-    match: BreakpointMatch
-    once: bool
-    set_at: datetime
-
-
-class HeldCallsQuery(StrictModel):
-    """The held calls to list."""
-
-    instance_id: Annotated[Id | None, Field(description="Only those of this instance.")] = None
-    wait_s: float = Field(
-        0.0,
-        ge=0,
-        le=MAX_WAIT_S,
-        description="So many seconds the answer waits for one, if there is none.",
-    )
-
-
-class HeldCallView(ModelCallView):
-    """A model call that is held. `GET /local/model-calls/{model_call_id}` has its request."""
-
-    held_at: datetime
-    until: Annotated[datetime, Field(description="When it is refused, if nobody lets it go on.")]
-
-    @classmethod
-    def from_held(cls, held: HeldCall, session: SessionName | None) -> Self:
-        summary = ModelCallView.from_call(held.call, session)
-        return cls(**summary.model_dump(), held_at=held.held_at, until=held.until)
-
-
-class HeldCallRelease(StrictModel):
-    """How a held call goes on: as it is, or by one of these members."""
-
-    request: Annotated[
-        dict[str, Any] | None,
-        Field(
-            description="The body to send instead, in the provider's format.",
-            examples=[{"model": "gpt-4o", "input": "Hi"}],
-        ),
-    ] = None
-    reply: Annotated[
-        Answer | None,
-        Field(
-            description="The answer to give in the model's place, as in a reply script: a text, or "
-            "an action with `text`, `call`, `error` and so on.",
-            examples=["It is sunny."],
-        ),
-    ] = None
-
-    @model_validator(mode="after")
-    def _is_one(self) -> Self:
-        if self.request is not None and self.reply is not None:
-            raise ValueError("Give request or reply, not both")
-        action = self.action
-        if action is not None and not (
-            (action.text or "").strip()
-            or any((action.template, action.chunks, action.call, action.calls, action.error))
-        ):
-            raise ValueError(
-                "OpenClaw calls the model again after an empty answer. Give a text, a call or an "
-                "error"
-            )
-        return self
-
-    @property
-    def action(self) -> Action | None:
-        return Action(text=self.reply) if isinstance(self.reply, str) else self.reply
-
-    @property
-    def release(self) -> Release:
-        return Release(self.request, self.action)

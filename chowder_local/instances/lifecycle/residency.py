@@ -27,7 +27,7 @@ from chowder_local.openclaw.standing_work import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from datetime import datetime
 
     from chowder_local.core.domain import Instance, InstanceId, SandboxId
@@ -199,8 +199,8 @@ class Hibernation:
     agents: Agents
     residency: Residency
     due_jobs: DueJobs
-    is_holding: Callable[[InstanceId], bool]
-    """Whether a breakpoint holds a model call of an instance."""
+    standing_work: Sequence[Callable[[InstanceId], bool]]
+    """Whether a feature has something for which an instance must stay in memory."""
     allows: MayTake
     after_s: float
     interval_s: float
@@ -226,7 +226,7 @@ class Hibernation:
         """For how long nobody has used an instance; 0 if it may not hibernate now."""
         if not (instance.is_in_memory and instance.may_hibernate) or instance.id in self._busy:
             return 0.0
-        if self.is_holding(instance.id):
+        if any(has_work(instance.id) for has_work in self.standing_work):
             return 0.0
         return self.residency.idle_s(instance)
 

@@ -13,13 +13,14 @@ from chowder_local.core.errors.requests import ActionRefused
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
 from chowder_local.dashboard.pages import TABS
 from chowder_local.dashboard.rendering import RELOADING_HASH
-from chowder_local.dashboard.routes import LINKED_PAGES, PAGES, Page
+from chowder_local.dashboard.routes import LINKED_PAGES, Page
 from chowder_local.dashboard.sign_in import guarded
+from chowder_local.features.front import all_pages
 from tests.api.conftest import ALLOWED_ORIGIN
 from tests.api.dashboard.conftest import NAVIGATING, ORIGIN, Elements, Visitor
 
-CLOSED = [each for each in PAGES if not each.is_open]
-ACTIONS = [each for each in PAGES if each.method != "GET"]
+CLOSED = [each for each in all_pages() if not each.is_open]
+ACTIONS = [each for each in all_pages() if each.method != "GET"]
 OTHERS = [
     {"Origin": "http://server.test:3000"},
     {"Origin": "http://localhost:3000"},
@@ -70,7 +71,7 @@ async def addresses(visitor: Visitor) -> dict[str, str]:
         "path": "tutorial.md", "snapshot_id": (await services.snapshots.take(agent)).id,
         "number": "1", "code": "ABCD", "item_id": "t-1", "approval_id": "a-1",
     }  # fmt: skip
-    return {name(page): page.path.replace(":path}", "}").format(**places) for page in PAGES}
+    return {name(page): page.path.replace(":path}", "}").format(**places) for page in all_pages()}
 
 
 async def belongings(visitor: Visitor) -> list[object]:
@@ -90,7 +91,7 @@ async def belongings(visitor: Visitor) -> list[object]:
 
 
 def test_only_the_sign_in_and_the_guide_need_no_session() -> None:
-    opened = {name(page) for page in PAGES if page.is_open}
+    opened = {name(page) for page in all_pages() if page.is_open}
     guide = {"GET /guide", "GET /guide/{path:path}"}
     assert opened == {"GET /sign-in", "POST /sign-in", "POST /sign-in/link"} | guide
 
@@ -228,7 +229,7 @@ async def test_a_page_has_no_inline_code_or_style(visitor: Visitor) -> None:
 
 async def test_the_dashboard_is_not_part_of_the_api(visitor: Visitor) -> None:
     described = (await visitor.http.client.get("/openapi.json")).json()["paths"]
-    assert not set(described) & {each.path for each in PAGES + LINKED_PAGES}
+    assert not set(described) & {each.path for each in all_pages() + LINKED_PAGES}
 
 
 async def test_head_is_answered_like_get(visitor: Visitor) -> None:

@@ -11,9 +11,10 @@ import pytest
 from chowder_local.core.domain import ModelProvider
 from chowder_local.core.fault_injection import FaultKind
 from chowder_local.dashboard.model_calls import PORTION
+from chowder_local.features.breakpoints.model import BreakpointMatch
+from chowder_local.features.breakpoints.service import Breakpoints
 from chowder_local.instances.conversations.trace_log import TracedTurn, TurnStatus
 from chowder_local.openclaw.session_keys import MAIN_KEY
-from chowder_local.relay.breakpoints import BreakpointMatch
 from chowder_local.relay.wire.conversation import Reply, ToolCall
 from tests.api.dashboard.conftest import Elements
 from tests.scripted.model_calls import parse
@@ -220,7 +221,7 @@ async def test_a_call_is_held_and_goes_on_by_the_forms(visitor: Visitor) -> None
     ):
         assert "is held" in (await visitor.post(f"/instances/{agent.id}/hold")).text
         call = called(visitor, agent)
-        held = await world.breakpoints.hold(call.request, call)
+        held = await world.feature(Breakpoints).hold(call.request, call)
         assert held is not None
         page = (await visitor.get(f"/model-calls/{call.id}")).text
         assert "Answer instead" in page
@@ -242,7 +243,7 @@ async def test_a_held_call_shows_what_would_turn_or_hide_its_text(visitor: Visit
     agent = await visitor.http.world.created()
     await visitor.post(f"/instances/{agent.id}/hold")
     call = called(visitor, agent, "rm \u202ex\u200b")
-    held = await visitor.http.world.breakpoints.hold(call.request, call)
+    held = await visitor.http.world.feature(Breakpoints).hold(call.request, call)
     assert held is not None
     page = (await visitor.get(f"/model-calls/{call.id}")).text
     shown = r"rm \u202ex\u200b"
@@ -254,7 +255,7 @@ async def test_a_held_call_shows_what_would_turn_or_hide_its_text(visitor: Visit
 
 async def test_a_breakpoint_is_shown_and_removed(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    breakpoints = visitor.http.world.breakpoints
+    breakpoints = visitor.http.world.feature(Breakpoints)
     assert "Remove the breakpoint" not in (await visitor.get(f"/instances/{agent.id}")).text
     breakpoints.put(agent.id, BreakpointMatch(text="<weather>", call_number=2), once=False)
     shown = (await visitor.get(f"/instances/{agent.id}/files")).text

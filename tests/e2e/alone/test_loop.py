@@ -19,7 +19,6 @@ from urllib.parse import urlencode
 import pytest
 
 from chowder_local.api.operations import IN_PATH
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.api.schemas.history import ENTRIES_MAX
 from chowder_local.app.application import api
 from chowder_local.app.relay_app import MAX_BODY_BYTES as RELAY_BODY_BYTES
@@ -27,6 +26,7 @@ from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider
 from chowder_local.core.settings import Settings
 from chowder_local.engine.volume_archives import OUTPUT_MB
+from chowder_local.features.front import all_operations
 from chowder_local.http.bodies import JSON, UNCOUNTED_BYTES, VALUES_MAX
 from chowder_local.http.listener import with_state
 from chowder_local.instances.snapshots.exports import FORMAT, manifest_entry
@@ -455,7 +455,7 @@ async def test_no_recording_and_no_scripted_reply_holds_the_loop(target: Target)
 
 
 async def test_no_route_holds_the_loop(target: Target) -> None:
-    for each in OPERATIONS:
+    for each in all_operations():
         if isinstance(each.body, type) and each.body_type == JSON:
             path = IN_PATH.sub("x", each.path.replace("{instance_id}", str(target.instance.id)))
             for what, body in awkward_bodies(list(each.body.model_fields)):

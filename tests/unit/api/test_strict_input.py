@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.core.strict_model import (
     MAX_NAME_CHARS,
     MAX_UNKNOWN,
     StrictModel,
     numbers_of,
 )
+from chowder_local.features.front import all_operations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 MODELS = {
     model.__name__: model
-    for operation in OPERATIONS
+    for operation in all_operations()
     if operation.is_local
     for part in (operation.body, operation.query)
     for model in _models(part)

@@ -13,10 +13,10 @@ import click
 import pytest
 
 from chowder_local.api.openapi.document import document
-from chowder_local.api.routes import OPERATIONS
 from chowder_local.cli import commands
 from chowder_local.cli.main import chowder_local, run
 from chowder_local.cli.options import examples_of
+from chowder_local.features.front import all_operations
 from chowder_local.seeding import remote
 from tests.unit.cli.test_main import commands_below
 from tests.wire.cli.test_runs import a_run
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SIGN = "zebra"
 OBEYED = "\x1b]0;x\x07\x9b31m\r\u202e\u200b\U000e0041\x7f"
 HOSTILE = f"{SIGN}{OBEYED}\n{SIGN} own line"
-DOCUMENT = document(OPERATIONS)
+DOCUMENT = document(all_operations())
 ENOUGH = 3
 """Answers to one call, after which the server refuses it: a command that follows something ends."""
 WITHOUT_SERVER = {

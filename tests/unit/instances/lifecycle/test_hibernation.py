@@ -12,9 +12,10 @@ from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.errors.sandboxes import BootFailed, EngineUnavailable
 from chowder_local.core.events import EventType
+from chowder_local.features.breakpoints.model import BreakpointMatch
+from chowder_local.features.breakpoints.service import Breakpoints
 from chowder_local.openclaw.jobs import PLACEHOLDER
 from chowder_local.openclaw.shortcuts import HIBERNATION
-from chowder_local.relay.breakpoints import BreakpointMatch
 from tests.scripted.engine import Hold
 from tests.scripted.gateway import ok
 from tests.scripted.programs import done
@@ -94,11 +95,11 @@ async def test_an_agent_with_work_of_its_own_stays_in_memory(
 
 async def test_an_agent_whose_model_call_is_held_stays_in_memory(world: World) -> None:
     instance = await idle(world)
-    world.breakpoints.put(instance.id, BreakpointMatch(), once=True)
+    world.feature(Breakpoints).put(instance.id, BreakpointMatch(), once=True)
     call = world.call_log.begin(
         instance.organization_id, instance.id, "openai", "responses", b'{"input": "Hi"}'
     )
-    held = await world.breakpoints.hold(call.request, call)
+    held = await world.feature(Breakpoints).hold(call.request, call)
     assert held is not None
     await world.hibernation.hibernate_idle()
     assert not (await world.now(instance)).is_hibernated

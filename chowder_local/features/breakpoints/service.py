@@ -1,4 +1,4 @@
-"""Breakpoints: model calls that are held until somebody lets them go on."""
+"""The breakpoints that are set, and the model calls that they hold."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from chowder_local.core.errors.requests import (
     BreakpointNotFound,
@@ -17,7 +15,6 @@ from chowder_local.core.errors.requests import (
     HoldEnded,
 )
 from chowder_local.core.events import ChangeSignal, EventType
-from chowder_local.relay.scripts.rules import Condition, Ordinal
 from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
@@ -27,22 +24,15 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import InstanceId, OrganizationId
     from chowder_local.core.events import Events
     from chowder_local.core.tasks import Shutdown
+    from chowder_local.features.breakpoints.model import BreakpointMatch
     from chowder_local.relay.call_log import CallLog, ModelCall
     from chowder_local.relay.calls import RelayRequest
+    from chowder_local.relay.holds import Release
     from chowder_local.relay.local_model import LocalModel
-    from chowder_local.relay.scripts.rules import Action
 
 log = logging.getLogger(__name__)
 
 MAX_HOLD_S = 600.0
-
-
-class BreakpointMatch(Condition):
-    """Which model calls are held: all members that are given must match; without any, every one."""
-
-    call_number: Ordinal | None = Field(
-        None, description="The call's number in its turn: 1 is the first call for a message."
-    )
 
 
 @dataclass(frozen=True)
@@ -52,20 +42,6 @@ class Breakpoint:
     match: BreakpointMatch
     once: bool
     set_at: datetime
-
-
-@dataclass(frozen=True)
-class Release:
-    """How a held call goes on: as it is, with another body, or with an answer or error instead."""
-
-    content: dict[str, Any] | None = None
-    action: Action | None = None
-
-    @property
-    def how(self) -> str:
-        if self.action is not None:
-            return "answered" if self.action.error is None else "failed"
-        return "continued" if self.content is None else "edited"
 
 
 @dataclass(eq=False, repr=False)
@@ -81,6 +57,11 @@ class HeldCall:
     release: asyncio.Future[Release] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its time is over."""
+        return self.breakpoints.clock() >= self.until
 
     async def wait(self, timeout_s: float) -> bool:
         """Whether it is let go, or its hold ends with the server, within so many seconds."""

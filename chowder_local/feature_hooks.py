@@ -1,0 +1,28 @@
+"""Where features take part in what the kernel does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chowder_local.core.domain import InstanceId
+    from chowder_local.relay.holds import BeforeModelCall
+
+    Asked = Callable[[InstanceId], bool]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureHooks:
+    """A list for each place. A feature adds to it when it is opened; the kernel calls in order."""
+
+    before_model_call: list[BeforeModelCall] = field(default_factory=list)
+    """The first that holds a call decides how it goes on."""
+    may_hold: list[Asked] = field(default_factory=list)
+    """Whether an agent's model calls may be held, so that streams of its answers show it."""
+    standing_work: list[Asked] = field(default_factory=list)
+    """Whether there is something for which an agent must stay in memory."""
+    on_instance_gone: list[Callable[[InstanceId], None]] = field(default_factory=list)
+    """Drops what is in memory of an instance that is deleted."""

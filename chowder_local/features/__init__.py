@@ -1,0 +1,1 @@
+"""Capabilities beside the kernel, a folder each."""

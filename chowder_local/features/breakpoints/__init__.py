@@ -1,0 +1,1 @@
+"""Breakpoints: model calls that are held until somebody lets them go on."""
