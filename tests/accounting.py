@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import descriptors
-
 if TYPE_CHECKING:
     from xdist.workermanage import WorkerController
 
@@ -20,6 +18,7 @@ ACCOUNT = "account"
 CONTAINERS_NS = Path("/sys/fs/cgroup/cpuacct/docker/cpuacct.usage")
 CONTAINERS = Path("/sys/fs/cgroup/docker/cpu.stat")
 """Of control groups v2; where systemd has the containers, nothing counts those that are gone."""
+OPEN = Path("/proc/self/fd")
 _BEFORE_S = pytest.StashKey[float | None]()
 _ACCOUNTS = pytest.StashKey[dict[str, str]]()
 
@@ -64,8 +63,13 @@ def account() -> str:
     unit = 1 if sys.platform == "darwin" else 1024
     return (
         f"{own.ru_utime + own.ru_stime:.0f} s, {children.ru_utime + children.ru_stime:.0f} s of "
-        f"programs, at most {own.ru_maxrss * unit / 1e6:.0f} MB, {descriptors.count()} open"
+        f"programs, at most {own.ru_maxrss * unit / 1e6:.0f} MB, {open_descriptors()} open"
     )
+
+
+def open_descriptors() -> int | None:
+    """How many this process has open; None where the system does not list them."""
+    return len(list(OPEN.iterdir())) if OPEN.exists() else None
 
 
 def containers_s() -> float | None:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests import accounting, descriptors
+from tests import accounting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,6 +35,9 @@ TOGETHER = ("tests/e2e/agents/test_[a-c]", "tests/e2e/agents/", "chowder_local/c
 Those of real agents are two, of about the same length: together they take longer than all others.
 """
 
+SLOW = ("tests/e2e/", "tests/docker/image/", "tests/docker/cli/")
+"""Folders of what boots agents, runs browsers or builds images: slow, unless it is marked quick."""
+
 
 class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]  # no types
     """A test file stays on one worker, so that what a module sets up is set up once."""
@@ -44,8 +47,7 @@ class FileScheduling(LoadScopeScheduling):  # type: ignore[misc]  # no types
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    for each in (accounting, descriptors):
-        config.pluginmanager.register(each)
+    config.pluginmanager.register(accounting)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -60,6 +62,11 @@ def pytest_xdist_auto_num_workers() -> int:
     """One for the shared agents' tests, which often wait, and one for each processor."""
     cpus, memory_bytes = psutil.cpu_count() or 1, psutil.virtual_memory().available
     return max(1, min(cpus + 1, memory_bytes // WORKER_MEMORY_BYTES, MOST_WORKERS))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if item.nodeid.startswith(SLOW) and not item.get_closest_marker("quick"):
+        item.add_marker("slow")
 
 
 @pytest.hookimpl(trylast=True)

@@ -16,7 +16,7 @@ from schemathesis.hooks import unregister
 from chowder_local.api.openapi.document import MEDIA_EXAMPLES, UUID
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from schemathesis import BaseSchema
     from schemathesis.core.failures import Failure
@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
 SEED = 20260504
 MAX_EXAMPLES = 2
-PHASES = ("examples", "coverage", "fuzzing", "stateful")
+LEARNING = {"extra-data-sources": {"responses": True}}
+PHASES: dict[str, dict[str, Any]] = {
+    "examples": LEARNING,
+    # That a path has no other methods is the route table's to prove.
+    "coverage": {**LEARNING, "unexpected-methods": []},
+    "fuzzing": LEARNING,
+    # Values of earlier answers take the place of invalid ones there.
+    "stateful": {"generation": {"mode": "positive"}},
+}
 SHOWN_BYTES = 300
 ANY_BYTES = (MEDIA_EXAMPLES["application/octet-stream"], b"any bytes")
 """The document's example of a body that is no JSON, as a text and as what is sent."""
@@ -169,6 +177,7 @@ def fuzz(
     instance_id: str,
     snapshot_id: str,
     archive: bytes,
+    phases: Collection[str] = frozenset(PHASES),
 ) -> Findings:
     """What the operations of a server answer to requests made from its document.
 
@@ -183,7 +192,7 @@ def fuzz(
         {
             "base-url": root_url,
             "headers": {"Authorization": f"Bearer {key}"},
-            **_settings(),
+            **_settings(phases),
             "operations": [*operations, *REFUSALS],
         }
     )
@@ -213,8 +222,7 @@ def fuzz(
     return findings
 
 
-def _settings() -> dict[str, Any]:
-    learning = {"enabled": True, "extra-data-sources": {"responses": True}}
+def _settings(phases: Collection[str]) -> dict[str, Any]:
     return {
         "seed": SEED,
         # What an earlier run has seen must not change this one.
@@ -227,13 +235,7 @@ def _settings() -> dict[str, Any]:
             "no-shrink": True,
             "database": "none",
         },
-        "phases": {
-            **dict.fromkeys(PHASES, learning),
-            # That a path has no other methods is the route table's to prove.
-            "coverage": {**learning, "unexpected-methods": []},
-            # Values of earlier answers take the place of invalid ones there.
-            "stateful": {"enabled": True, "generation": {"mode": "positive"}},
-        },
+        "phases": {name: {**own, "enabled": name in phases} for name, own in PHASES.items()},
         "checks": CHECKS,
     }
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 # Measuring coverage about doubles its time.
-pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.no_cover]
+pytestmark = [pytest.mark.long, pytest.mark.no_cover]
 
 ENDING = [
     "POST /v1/instances/{instance_id}/stop",
@@ -165,9 +165,22 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield place
 
 
-# Some 4,000 requests: each parameter of each operation at its bounds and beyond them.
+@pytest.mark.parametrize(
+    "phases",
+    [
+        pytest.param(("examples", "fuzzing", "stateful"), id="at random"),
+        # Some 4,000 requests: each parameter of each operation at its bounds and beyond them.
+        pytest.param(
+            ("examples", "coverage", "fuzzing", "stateful"),
+            id="and at bounds",
+            marks=[pytest.mark.nightly],
+        ),
+    ],
+)
 def test_every_operation_answers_as_documented(
-    place: Place, record_testsuite_property: Callable[[str, object], None]
+    place: Place,
+    record_testsuite_property: Callable[[str, object], None],
+    phases: tuple[str, ...],
 ) -> None:
     from tests.fuzz import fuzz
 
@@ -182,6 +195,7 @@ def test_every_operation_answers_as_documented(
         instance_id=agent,
         snapshot_id=snapshot_id,
         archive=exported(),
+        phases=phases,
         operations=[
             {
                 "include-path-regex": r"\{instance_id\}",
@@ -261,4 +275,5 @@ def test_every_operation_answers_as_documented(
     record_testsuite_property("findings", str(findings))
     assert not findings.failures, f"{findings}\n\n{findings.told()}"
     assert len(findings.statuses) == len(all_operations())
-    assert not findings.never_successful
+    # A few succeed with values that are at a bound only.
+    assert "coverage" not in phases or not findings.never_successful

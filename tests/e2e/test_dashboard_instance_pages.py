@@ -6,8 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-import pytest
-
 from chowder_local.dashboard.logs import KEPT
 from chowder_local.openclaw.session_keys import session_key
 from tests.api.test_skills import entry as skill
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance
 
-pytestmark = pytest.mark.slow
 
 HOSTILE = "<script>document.title='owned'<&script><img src=x onerror=document.title='owned'>.md"
 SCRIPT = "</textarea><script>document.title='owned'</script>"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 VERDICT = ".bad" if is_before("2026.9.6") else ".good"
 """Shortcuts that are off on an older release are problems."""

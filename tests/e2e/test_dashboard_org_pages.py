@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import httpx
-import pytest
 from playwright.sync_api import expect
 
 from chowder_local.instances.conversations.trace_log import TracedTurn, TurnStatus
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from chowder_local.core.domain import Instance
     from chowder_local.relay.call_log import ModelCall
 
-pytestmark = pytest.mark.slow
 
 PAGES = ("/organization", "/usage", "/faults", "/faults?kind=call", "/replies", "/subscription",
          "/model-calls")  # fmt: skip

@@ -27,8 +27,6 @@ from tests.scripted.programs import done
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def page(page: Page, served: Served) -> Page:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance
 
-pytestmark = pytest.mark.slow
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 UNLINKED = {"accountId": "default", "linked": False, "running": False, "connected": False}

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from tests.scripted.gateway import ReceivedMessage
 
-pytestmark = pytest.mark.slow
 
 ENDS_WITH = "This is the last line."
 ANSWER = "\n\n".join(

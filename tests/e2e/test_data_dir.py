@@ -39,7 +39,7 @@ def open_to_others(folder: Path) -> dict[str, str]:
     ("umask", "is_there"),
     [
         pytest.param(0o000, True, id="mounted"),
-        pytest.param(0o022, False, id="made", marks=pytest.mark.slow),
+        pytest.param(0o022, False, id="made"),
     ],
 )
 def test_all_that_a_server_keeps_is_its_owners_alone(

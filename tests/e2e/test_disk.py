@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 LIMIT_MB = 256
 SMALL = "8m"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 # The server runs and pytest is there already; a machine's pip would ask the Internet for it.
@@ -70,6 +70,7 @@ def asking_server(
 
 
 # Real agents take the same calls in the hosted service's guide, and in the tutorial.
+@pytest.mark.quick
 def test_the_readmes_quickstart_works_as_it_stands(asking_server: ServerProcess) -> None:
     (quickstart,) = (text for _, _, text in blocks("README.md") if "my-first-agent" in text)
     delete = '\ncall -X DELETE "$AGENT"'

@@ -81,7 +81,6 @@ def comes_to(api: Api, instance_id: str) -> tuple[str, str]:
 
 
 # Two dozen calls wait, by turns, until the engine is known to hang.
-@pytest.mark.slow
 def test_an_engine_that_hangs_keeps_no_call_from_its_answer(
     api: Api,
     server: ServerProcess,
@@ -131,7 +130,6 @@ def test_an_engine_that_hangs_keeps_no_call_from_its_answer(
     )
 
 
-@pytest.mark.slow
 def test_a_server_ends_while_the_engine_hangs(
     api: Api, server: ServerProcess, door: EngineDoor, running: str
 ) -> None:
@@ -174,7 +172,6 @@ def test_an_engine_that_is_gone_and_comes_back_with_everything_ended(
     remembers(api, stopped)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("is_removed", [True, False])
 def test_a_network_that_is_gone_is_made_again_and_leads_to_the_relay(
     api: Api, server: ServerProcess, engine: docker.DockerClient, running: str, is_removed: bool

@@ -62,6 +62,7 @@ def test_with_a_rule_too_many(chowder_common_instance, chowder_session, chowder_
 
 
 # The agent that its tests have in common is a new one.
+@pytest.mark.nightly
 def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_said_in_it(
     own_server: ServerProcess, tmp_path: Path
 ) -> None:
@@ -90,7 +91,7 @@ def test_the_order_desk_example_passes_and_a_failure_beside_it_tells_what_was_sa
 
 
 # Its agent is a new one.
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_example_for_node_passes_as_it_stands(
     own_server: ServerProcess, tmp_path: Path
 ) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.e2e.local_model import LocalModel
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 Answers = list[tuple[dict[str, Any], list[dict[str, Any]]]]
 """Responses, and the events of those that were streamed."""
@@ -122,6 +122,7 @@ def local(api: Api, instance_id: str) -> str:
 
 
 # Seven first turns at once.
+@pytest.mark.nightly
 def test_it_passes_the_compliance_suite(api: Api, fresh: str, answers: Answers) -> None:
     assert api.get(local(api, fresh)).json()["egress_in_force"] == "off"
     for response, _ in answers:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.api import Api
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 LOG_BYTES_MAX = 3 * 10 * 1024 * 1024
 

@@ -54,7 +54,6 @@ def helped(folder: Path, server: ServerProcess, name: str, **env: str) -> str:
 
 
 @pytest.mark.docker
-@pytest.mark.slow
 def test_agents_answer_by_replies_and_report_a_failure(
     quick_server: ServerProcess, tmp_path: Path
 ) -> None:
@@ -63,7 +62,6 @@ def test_agents_answer_by_replies_and_report_a_failure(
 
 
 @pytest.mark.docker
-@pytest.mark.slow
 def test_agents_are_brought_into_a_state_which_ends_with_the_test(
     quick_server: ServerProcess, tmp_path: Path
 ) -> None:
@@ -72,7 +70,6 @@ def test_agents_are_brought_into_a_state_which_ends_with_the_test(
 
 
 @pytest.mark.docker
-@pytest.mark.slow
 def test_a_recording_is_made_of_real_models_and_then_answers(
     engine: docker.DockerClient, stand_in: StandIn, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -97,13 +94,11 @@ def record_and_replay(server: ServerProcess, folder: Path) -> None:
     assert "recorded [said: Good morning]" in run_with("Good night")
 
 
-@pytest.mark.slow
 def test_what_agents_write_is_read_in_a_time_that_grows_as_it_does() -> None:
     # Without `--test`, there is no other process that would go on after the time limit.
     run(PACKAGE, tool("node"), "test/foreign.test.js")
 
 
-@pytest.mark.slow
 def test_the_types_refuse_what_is_wrong() -> None:
     sources = [PACKAGE / "test" / "types.mts", *sorted(PACKAGE.glob("src/*.d.ts"))]
 
@@ -133,8 +128,8 @@ def test_the_package_has_the_version_of_the_server_and_needs_nothing() -> None:
     assert all((PACKAGE / file).is_file() for file in exported)
 
 
+@pytest.mark.nightly
 @pytest.mark.docker
-@pytest.mark.slow
 def test_a_body_runs_as_trials_on_forks(quick_server: ServerProcess, tmp_path: Path) -> None:
     said = helped(tmp_path / "js", quick_server, "trials.test.js")
     assert "# pass 4\n" in said, said

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 KILLS = int(os.environ.get("CHOWDER_TEST_KILLS", "3"))
 """More of them show more."""
@@ -149,6 +149,7 @@ def test_what_was_answered_is_true_after_a_kill_at_any_moment(
     lose_nothing(server, engine, server.kill, lambda _: server.up(), Client.settle, LONGEST_LIFE_S)
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start an engine")
 def test_what_was_answered_is_true_after_the_engine_is_killed(
     tmp_path: Path, request: pytest.FixtureRequest

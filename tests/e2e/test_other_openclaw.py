@@ -35,7 +35,6 @@ CHOWDER_TEST_RENAMED=1 scripts/test tests/e2e/test_other_openclaw.py
 
 pytestmark = [
     pytest.mark.docker,
-    pytest.mark.slow,
     pytest.mark.skipif(not IS_ASKED_FOR, reason="CHOWDER_TEST_RENAMED asks for it"),
 ]
 

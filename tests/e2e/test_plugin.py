@@ -113,7 +113,6 @@ def quick_relay(
 
 
 @pytest.mark.docker
-@pytest.mark.slow
 def test_the_example_of_forks_passes(
     engine: docker.DockerClient, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -126,7 +125,6 @@ def test_the_example_of_forks_passes(
 
 
 @pytest.mark.docker
-@pytest.mark.slow
 def test_the_examples_of_states_pass(quick_server: ServerProcess, tmp_path: Path) -> None:
     for name in ("test_states.py", "seed.yaml"):
         shutil.copy(EXAMPLES / name, tmp_path)
@@ -135,7 +133,6 @@ def test_the_examples_of_states_pass(quick_server: ServerProcess, tmp_path: Path
 
 
 @pytest.mark.docker
-@pytest.mark.slow
 def test_workers_have_agents_of_their_own_and_replies_are_for_all_agents_of_a_test(
     quick_server: ServerProcess, tmp_path: Path
 ) -> None:
@@ -146,7 +143,6 @@ def test_workers_have_agents_of_their_own_and_replies_are_for_all_agents_of_a_te
 
 
 @pytest.mark.docker
-@pytest.mark.slow
 def test_a_recording_is_made_of_real_models_and_then_answers_or_says_what_differs(
     quick_relay: ServerProcess, tmp_path: Path
 ) -> None:
@@ -191,7 +187,6 @@ def test_a_mistake_shows_the_line_of_the_test_and_one_line_with_what_is_allowed(
 
 
 @pytest.mark.docker
-@pytest.mark.slow
 def test_a_message_without_a_rule_fails_the_test_with_that_and_not_with_what_follows_from_it(
     quick_server: ServerProcess, tmp_path: Path
 ) -> None:

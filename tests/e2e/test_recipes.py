@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import docker
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.nightly]
+pytestmark = [pytest.mark.docker, pytest.mark.nightly]
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("chowder_local", "docker", "docs", "js", "scripts")

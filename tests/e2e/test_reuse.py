@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 SETTINGS = {"CHOWDER_WARM_POOL_SIZE": "1", "CHOWDER_WARM_POOL_MAX": "1"}
 PLACES = (
@@ -175,6 +175,7 @@ def test_nothing_of_a_deleted_agent_is_left_in_the_sandbox_that_the_next_one_get
     api.delete(f"instances/{following}")
 
 
+@pytest.mark.nightly
 def test_forks_in_a_row_need_no_boot_each(
     server: ServerProcess, api: Api, engine: docker.DockerClient
 ) -> None:
@@ -194,6 +195,7 @@ def test_forks_in_a_row_need_no_boot_each(
     api.delete(f"instances/{original}")
 
 
+@pytest.mark.nightly
 def test_a_restore_takes_the_agents_own_sandbox_if_no_other_is_ready(
     server: ServerProcess, api: Api, engine: docker.DockerClient
 ) -> None:
@@ -213,6 +215,7 @@ def test_a_restore_takes_the_agents_own_sandbox_if_no_other_is_ready(
         api.delete(f"instances/{each}")
 
 
+@pytest.mark.nightly
 def test_a_sandbox_in_which_a_program_of_the_agents_still_runs_is_not_used_again(
     server: ServerProcess, api: Api, engine: docker.DockerClient
 ) -> None:

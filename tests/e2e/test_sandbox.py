@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.quick]
 
 REACH = "curl -s --noproxy '*' --max-time 3 -o /dev/null -w '%{http_code}'"
 

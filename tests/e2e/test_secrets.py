@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import docker
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 MODEL_KEYS = {
     "anthropic": "sk-ant-api03-PLANTED-4be07a91",

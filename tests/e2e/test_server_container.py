@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 COMPOSE = Path(__file__).parents[2] / "docker" / "compose.yaml"
 SERVICE = "chowder-local"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from chowder_local.messengers.mailbox import Mailbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.nightly]
+pytestmark = pytest.mark.nightly
 
 PACKAGES = Path(__file__).parent / "synapse.txt"
 INSTALL_TIMEOUT_S = 600

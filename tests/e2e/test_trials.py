@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
 
 TIMEOUT_S = 300
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 TAUGHT = """
 import pytest
@@ -81,6 +81,7 @@ def test_a_body_runs_on_forks_until_enough_trials_have_passed(
     assert "At least 0.8 should pass. Seed 7.\n" in done.stdout
 
 
+@pytest.mark.nightly
 def test_trials_that_fail_are_reported_with_their_seeds_and_agents_and_can_be_repeated(
     quick_server: ServerProcess, tmp_path: Path
 ) -> None:

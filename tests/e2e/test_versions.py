@@ -46,6 +46,7 @@ def image_of(engine: docker.DockerClient, api: Api, instance_id: str) -> str:
     return tag
 
 
+@pytest.mark.nightly
 def test_an_agent_goes_to_another_release_and_back_with_its_messages(
     quick_api: Api, quick_server: ServerProcess, engine: docker.DockerClient, other_image: str
 ) -> None:

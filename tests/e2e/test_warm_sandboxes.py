@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 SETTINGS = {
     "CHOWDER_RELEASE_STOPPED_AFTER_S": "1",
@@ -356,6 +356,7 @@ def test_an_idle_agent_leaves_memory_and_its_next_message_finds_all_it_had(
 
 
 # OpenClaw boots once: from what was imported.
+@pytest.mark.nightly
 @pytest.mark.usefixtures("returned")
 def test_an_agent_goes_to_another_server_without_what_is_of_this_one(
     openclaw: ServerProcess, api: Api, claimed: Seen, session: str, engine: docker.DockerClient

@@ -22,7 +22,7 @@ from chowder_local.features.breakpoints.service import Breakpoints, HeldCall
 from chowder_local.relay import service
 from chowder_local.relay.holds import Release
 from chowder_local.relay.scripts.rules import Action
-from tests import descriptors
+from tests.accounting import open_descriptors
 from tests.scripted.serving import eventually
 from tests.wire.test_budgets import ASK, Scene, open_scene
 
@@ -247,7 +247,7 @@ async def test_a_thousand_held_calls_leave_nothing_behind(scene: Scene) -> None:
         for each in held:
             resume(scene, each, action=Action(text="Yes."))
         assert {(await each).status_code for each in tasks} == {200}
-        loads.append((len(asyncio.all_tasks()), descriptors.count()))
+        loads.append((len(asyncio.all_tasks()), open_descriptors() or 0))
     breakpoints = scene.world.feature(Breakpoints)
     assert (breakpoints._held, scene.provider.calls) == ({}, 0)
     assert not scene.world.shutdown._ends

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -306,7 +305,6 @@ async def test_a_stream_that_fails_within_its_answer_is_an_error_of_an_accepted_
     assert attribute(request, "error.type") == "gateway_unavailable"
 
 
-@pytest.mark.slow
 async def test_a_collector_that_is_away_delays_no_message(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         instance = await world.created()

@@ -86,8 +86,9 @@ async def test_one_that_somebody_ends_is_told_from_one_that_ends_by_itself(
     with closing(docker.from_env()) as client:
         await engine.boot(SandboxSpec(SANDBOX, {}))
         container = client.containers.get(SANDBOX)
-        # As an agent does that ends its own gateway.
-        container.exec_run(["sh", "-c", "kill -KILL $(cat /proc/1/task/1/children)"])
+        # As an agent does that ends its own gateway, once its init has begun that.
+        kill = "until kill -KILL $(cat /proc/1/task/1/children); do :; done"
+        container.exec_run(["sh", "-c", kill])
         container.wait(timeout=30)
         by_itself = await engine.inspect(SANDBOX)
         container.start()

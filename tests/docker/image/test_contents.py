@@ -124,7 +124,7 @@ for (name,) in blank.execute("SELECT name FROM sqlite_master WHERE type = \\"tab
 
 
 # A boot of OpenClaw.
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_it_has_is_neither_made_nor_looked_through_again(
     client: docker.DockerClient, tag: str
 ) -> None:
@@ -159,7 +159,6 @@ def started_once(seed: dict[str, Any]) -> str:
     """
 
 
-@pytest.mark.slow
 def test_the_gateway_starts_without_another_node_that_waits_beside_it(
     client: docker.DockerClient, tag: str, container: Container
 ) -> None:
@@ -218,7 +217,6 @@ END
     assert count < 200
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "worker",
     [
@@ -252,7 +250,6 @@ END
     assert 2 <= int(inside(container, script)) < 50
 
 
-@pytest.mark.slow
 def test_openclaw_keeps_threads_and_databases_over_a_silence(container: Container) -> None:
     script = r"""
         cd /opt/openclaw/node_modules/openclaw/dist

@@ -40,7 +40,6 @@ def test_the_image_is_listed_with_its_version(tag: str) -> None:
     assert info.created_at.tzinfo is not None
 
 
-@pytest.mark.slow
 def test_a_second_build_gives_the_same_tag_from_the_cache(tag: str) -> None:
     heard: list[str] = []
     assert images.build(Settings(), heard.append, env=ENV) == tag

@@ -19,7 +19,6 @@ BLANK_FILE = "/opt/openclaw/blank.sqlite"
 VERSIONS = read_versions(recipe_dir())
 
 
-@pytest.mark.slow
 def test_what_node_read_from_its_compile_cache_is_let_go_of_by_openclaw_only(
     container: Container,
 ) -> None:
@@ -39,7 +38,7 @@ def test_what_node_read_from_its_compile_cache_is_let_go_of_by_openclaw_only(
     assert cleared > left
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_long_timer_does_not_count_the_time_that_its_process_is_frozen(
     container: Container,
 ) -> None:
@@ -75,7 +74,7 @@ END
     assert all(int(line.split()[1]) - int(thawed) > 5_000 for line in fired)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_garbage_is_collected_when_a_request_asks_after_the_first_answer_and_a_silence(
     container: Container,
 ) -> None:
@@ -121,7 +120,6 @@ END
     assert max(asked, after_first, after_silence) < 40
 
 
-@pytest.mark.slow
 def test_the_garbage_of_a_helper_process_is_collected_once_it_has_started(
     container: Container,
 ) -> None:
@@ -170,7 +168,6 @@ END
     assert inside(container, script).split() == ["false"]
 
 
-@pytest.mark.slow
 def test_the_clock_of_every_program_is_that_of_the_record(
     client: docker.DockerClient, tag: str
 ) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("prompt_texts")]
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("prompt_texts")]
 
 PATIENCE_S = 180.0
 SPAWN = {"call": "sessions_spawn", "arguments": {"task": "Look at the moon closely"}}

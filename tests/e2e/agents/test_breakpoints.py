@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.api import Api
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 SESSION = "breakpoints"
 

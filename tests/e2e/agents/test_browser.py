@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
     from tests.e2e.stand_in import StandIn
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 HELLO = {"model": "gpt-4o", "input": "Hello!"}
 

@@ -96,7 +96,7 @@ def test_people_on_this_machine_talk_to_an_agent_in_telegram(api: Api, patient: 
     assert api.delete(f"{telegram.path}/messages").status_code == 204
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_telegram_is_connected_again_and_refuses_a_token_that_is_wrong(
     api: Api, patient: str, bots: BotApi, server: ServerProcess
 ) -> None:
@@ -120,7 +120,6 @@ def test_telegram_is_connected_again_and_refuses_a_token_that_is_wrong(
     assert TOKEN not in server.log()
 
 
-@pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.parametrize("channel", sorted(PLAUSIBLE))
 def test_a_channel_is_run_by_openclaw_with_what_it_is_given(
@@ -144,7 +143,6 @@ def test_a_channel_is_run_by_openclaw_with_what_it_is_given(
     disconnect(api, patient, channel)
 
 
-@pytest.mark.slow
 def test_whatsapp_out_of_reach_says_so(api: Api, patient: str) -> None:
     answer = connect(api, patient, "whatsapp", {})
     if answer.status_code == 200:

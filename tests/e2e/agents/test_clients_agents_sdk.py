@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 
 def get_weather(city: str) -> str:

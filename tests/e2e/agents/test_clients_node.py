@@ -48,7 +48,6 @@ def test_openai_uses_a_tool_whole_and_streamed(run: Run) -> None:
     assert seen["deltas"].replace(" ", "") == '{"city":"Rome"}'
 
 
-@pytest.mark.slow
 def test_vercel_answers_streams_and_goes_on(run: Run) -> None:
     seen = run("vercel-answers.mjs")
     first, streamed = seen["first"], seen["streamed"]
@@ -63,7 +62,6 @@ def test_vercel_answers_streams_and_goes_on(run: Run) -> None:
     assert 'Before that: "My name is Bob."' in seen["byHistory"]
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("prompt_texts")
 def test_vercel_uses_a_tool_in_its_steps_whole_and_streamed(run: Run) -> None:
     seen = run("vercel-tools.mjs")
@@ -81,7 +79,6 @@ def test_openai_parses_an_answer_that_fits_a_schema(run: Run) -> None:
     assert seen["whole"] == seen["streamed"] == OSLO
 
 
-@pytest.mark.slow
 def test_vercel_gets_an_object_that_fits_a_schema_also_beside_a_tool(run: Run) -> None:
     seen = run("vercel-structured.mjs")
     assert seen["whole"] == seen["streamed"] == OSLO

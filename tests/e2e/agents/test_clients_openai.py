@@ -86,7 +86,6 @@ def test_an_answer_that_fits_a_type_is_parsed_whole_and_streamed(client: OpenAI)
     assert "".join(deltas) == final.output_text
 
 
-@pytest.mark.slow
 def test_a_response_carries_the_id_that_the_servers_log_has(
     client: OpenAI, server: ServerProcess
 ) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 START = "2027-03-26T22:00:00Z"
 QUIET = {
@@ -169,6 +169,7 @@ def without_pids(request: Any) -> str:
     return before + found + after.lstrip("0123456789")
 
 
+@pytest.mark.nightly
 def test_a_second_run_is_the_same_and_jobs_run_once_each_at_their_times(
     api: Api, agent: str, timely: list[str], server: ServerProcess
 ) -> None:
@@ -262,6 +263,7 @@ def test_a_stop_amid_an_advance_ends_it_with_the_runs_so_far(api: Api, mover: st
     assert [each["job"] for each in answer.json()["runs"]] == ["quick"]
 
 
+@pytest.mark.nightly
 def test_a_jobs_history_has_the_runs_of_more_than_a_week(
     api: Api, mover: str, engine: docker.DockerClient
 ) -> None:

@@ -44,7 +44,6 @@ def changed(api: Api, instance_id: str, level: str) -> dict[str, Any]:
     return instance
 
 
-@pytest.mark.slow
 def test_what_is_told_after_dotted_and_nested_changes_is_live(
     api: Api, engine: docker.DockerClient, patient: str
 ) -> None:
@@ -84,7 +83,6 @@ def test_a_running_agent_is_changed_live_and_a_stopped_one_stays_stopped(
     assert container_of(engine, api, patient).attrs["State"]["StartedAt"] == before
 
 
-@pytest.mark.slow
 def test_a_change_that_restarts_the_gateway_returns_when_it_takes_messages(
     api: Api, engine: docker.DockerClient, patient: str
 ) -> None:
@@ -103,7 +101,6 @@ def test_a_change_that_restarts_the_gateway_returns_when_it_takes_messages(
     assert said.rindex("Are you back?") > said.rindex("restart mode: in-process restart")
 
 
-@pytest.mark.slow
 def test_what_openclaw_refuses_changes_nothing(
     api: Api, engine: docker.DockerClient, instance: str
 ) -> None:
@@ -127,7 +124,6 @@ def test_what_openclaw_refuses_changes_nothing(
     assert api.say(instance, "Still there?", session="config")
 
 
-@pytest.mark.slow
 def test_names_with_dots_are_set_in_nested_objects_and_null_deletes(
     api: Api, engine: docker.DockerClient, patient: str
 ) -> None:
@@ -153,7 +149,6 @@ def test_names_with_dots_are_set_in_nested_objects_and_null_deletes(
     assert models() is None
 
 
-@pytest.mark.slow
 @pytest.mark.nightly
 def test_settings_may_become_much_shorter(
     api: Api, engine: docker.DockerClient, patient: str

@@ -35,7 +35,6 @@ AWKWARD_NAMES = [
 
 
 # A turn for each name.
-@pytest.mark.slow
 def test_every_session_name_is_a_conversation_of_its_own_listed_and_read_by_it(
     server: ServerProcess, api: Api, instance: str
 ) -> None:
@@ -70,7 +69,6 @@ def test_the_main_conversation_outlives_the_server_and_a_stop(
     assert 'Before that: "After the restart."' in api.say(patient, "After the stop.")
 
 
-@pytest.mark.slow
 def test_a_stopped_agent_stays_stopped_over_a_restart_and_remembers(
     api: Api, server: ServerProcess, patient: str
 ) -> None:
@@ -94,7 +92,7 @@ def test_two_messages_at_once_to_one_session_are_both_answered(api: Api, instanc
     assert "Turn 4." in api.say(instance, "Last.", session=session)
 
 
-@pytest.mark.parametrize("is_streamed", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("is_streamed", [False, True])
 def test_messages_that_race_to_open_a_session_are_all_answered(
     api: Api, instance: str, is_streamed: bool
 ) -> None:

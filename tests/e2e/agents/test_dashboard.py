@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 
 @pytest.fixture

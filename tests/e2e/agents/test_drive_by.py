@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 SIGN_UP = """async ([url, mode, type]) => {
     const headers = type ? { "Content-Type": type } : {};

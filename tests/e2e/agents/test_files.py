@@ -115,7 +115,6 @@ def test_the_agent_reads_what_was_written_and_what_it_adds_is_read(
     assert "Low water." in seen
 
 
-@pytest.mark.slow
 def test_the_agent_finds_in_its_memory_what_was_written_there(
     api: Api, files: str, instance: str, container: Container
 ) -> None:
@@ -182,7 +181,6 @@ def pid_of(server: ServerProcess) -> int:
     return pid
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells of memory")
 def test_a_large_file_passes_through_a_server_that_does_not_grow(
     api: Api, server: ServerProcess, files: str, container: Container, tmp_path: Path
@@ -211,7 +209,6 @@ def programs(container: Container) -> int:
     return int(found)
 
 
-@pytest.mark.slow
 def test_clients_that_vanish_leave_nothing_behind(
     api: Api, server: ServerProcess, files: str, container: Container
 ) -> None:

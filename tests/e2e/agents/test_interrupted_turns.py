@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
     from tests.e2e.stand_in import StandIn
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 BEGIN_TIMEOUT_S = 60
 LEAVE_TIMEOUT_S = 10

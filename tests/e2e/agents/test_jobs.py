@@ -72,7 +72,6 @@ def test_a_due_job_is_answered_by_its_rule_and_can_be_read(api: Api, local: str)
     assert [each["text"] for each in turns][-1] == "All is well."
 
 
-@pytest.mark.slow
 def test_a_job_of_the_agents_own_is_a_job_like_any_other(
     api: Api, instance: str, local: str
 ) -> None:
@@ -86,13 +85,11 @@ def test_a_job_of_the_agents_own_is_a_job_like_any_other(
     assert (run["answer"], run["is_forced"]) == ("Tea is ready.", True)
 
 
-@pytest.mark.slow
 def test_openclaws_own_jobs_are_off(api: Api, local: str) -> None:
     jobs = api.get(f"{local}/jobs").json()
     assert not [each["name"] for each in jobs if each["kind"] != "user" and each["is_enabled"]]
 
 
-@pytest.mark.slow
 def test_an_agent_is_woken_by_a_text(api: Api, local: str) -> None:
     assert api.post(f"{local}/wake", json={"text": "The build is done"}).status_code == 204
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
     from tests.e2e.stand_in import StandIn
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.quick]
 
 MODELS = {
     "anthropic": "claude-sonnet-4-20250514",
@@ -53,13 +53,6 @@ endstream endobj
 5 0 obj<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>endobj
 trailer<</Root 1 0 R>>"""
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-
-
-def quickly(provider: str) -> list[Any]:
-    """All providers as a test's parameters, of which the others make it slow."""
-    return [
-        pytest.param(each, marks=[pytest.mark.slow] if each != provider else []) for each in MODELS
-    ]
 
 
 class Node(BaseModel):
@@ -112,7 +105,7 @@ def agent(server: ServerProcess, instance: str) -> Iterator[OpenAI]:
 # Images and files
 
 
-@pytest.mark.parametrize("provider", quickly("anthropic"))
+@pytest.mark.parametrize("provider", MODELS)
 def test_images_and_files_reach_the_model(
     keyed: Api, instance: str, stand_in: StandIn, provider: str
 ) -> None:
@@ -196,7 +189,7 @@ def test_a_function_that_has_to_be_called_is_called(
     ]
 
 
-@pytest.mark.parametrize("provider", quickly("gemini"))
+@pytest.mark.parametrize("provider", MODELS)
 def test_a_choice_is_made_in_the_providers_own_way(
     keyed: Api, instance: str, stand_in: StandIn, provider: str
 ) -> None:
@@ -253,7 +246,7 @@ def test_a_call_alone_is_streamed_without_a_message(agent: OpenAI) -> None:
 
 
 @pytest.mark.usefixtures("prompt_texts")
-@pytest.mark.parametrize("provider", quickly("openai"))
+@pytest.mark.parametrize("provider", MODELS)
 def test_a_structured_answer_is_parsed_and_the_conversation_goes_on(
     agent: OpenAI, provider: str
 ) -> None:

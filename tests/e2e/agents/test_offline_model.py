@@ -37,7 +37,7 @@ def path(instance: str) -> str:
     [
         (CLAUDE, True),
         ("gpt-4o", False),
-        pytest.param("gemini-2.0-flash", True, marks=pytest.mark.slow),
+        ("gemini-2.0-flash", True),
     ],
 )
 def test_an_answer_that_is_longer_than_allowed_is_incomplete(

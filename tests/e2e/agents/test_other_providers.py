@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
     from tests.e2e.stand_in import StandIn
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 SESSION = "others"
 MODEL = "lab/Some-Org/model:8b@q4"
@@ -78,6 +78,7 @@ def test_an_answer_that_is_cut_off_within_a_tool_call_says_so(
     assert "token limit within a tool call" in answer.json()["detail"]["error"]
 
 
+@pytest.mark.nightly
 def test_a_long_conversation_that_cannot_fit_is_not_summarized_in_vain(
     keyed: Api, instance: str, stand_in: StandIn
 ) -> None:

@@ -54,7 +54,6 @@ def test_an_answer_is_in_the_transcript_once_it_has_come(
     assert [turn["position"] for turn in older["turns"]] == [1, 2, 3]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", ["claude-sonnet-4-20250514", "gpt-4o", "gemini-2.0-flash"])
 def test_the_agents_own_tool_is_told_with_what_it_did(
     client: Client, instance: str, conversation: str, model: str
@@ -69,7 +68,6 @@ def test_the_agents_own_tool_is_told_with_what_it_did(
 
 
 @pytest.mark.usefixtures("prompt_texts")
-@pytest.mark.slow
 def test_a_clients_function_and_its_answer_are_told_as_such(
     api: Api, client: Client, instance: str, conversation: str
 ) -> None:
@@ -85,7 +83,6 @@ def test_a_clients_function_and_its_answer_are_told_as_such(
     assert (returned["name"], returned["call_id"]) == ("weather", called["call_id"])
 
 
-@pytest.mark.slow
 def test_a_stopped_agent_is_read(api: Api, client: Client, patient: str) -> None:
     name = uuid.uuid4().hex
     api.say(patient, "Hello, main.")
@@ -100,7 +97,6 @@ def test_a_stopped_agent_is_read(api: Api, client: Client, patient: str) -> None
     assert len(client.transcript(patient, name)["turns"]) == 4
 
 
-@pytest.mark.slow
 def test_what_was_used_is_counted_by_conversation_and_model(
     client: Client, instance: str, conversation: str
 ) -> None:

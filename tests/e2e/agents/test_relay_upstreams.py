@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
     from tests.e2e.stand_in import Recorded, StandIn
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 MODELS = {
     "anthropic": "claude-sonnet-4-20250514",

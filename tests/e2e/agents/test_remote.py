@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.e2e.serving import ServerProcess
 
 # It boots an agent.
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.nightly]
+pytestmark = [pytest.mark.docker, pytest.mark.nightly]
 
 FOLDER = "workspace/remote-test"
 LATENCY_S = 0.01

@@ -15,14 +15,9 @@ if TYPE_CHECKING:
 
     from tests.e2e.api import Api
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.quick]
 
-SLOW = pytest.mark.slow
-MODELS = (
-    pytest.param("claude-sonnet-4-20250514", marks=SLOW),
-    "gpt-4o",
-    pytest.param("gemini-2.5-pro", marks=SLOW),
-)
+MODELS = ("claude-sonnet-4-20250514", "gpt-4o", "gemini-2.5-pro")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.e2e.api import Api
     from tests.e2e.serving import ServerProcess
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 COLOUR, QUESTION = "My colour is teal.", "How many are left?"
 MARK = "echo 3 parcels; echo looked >>$HOME/.openclaw/workspace/looked.txt"

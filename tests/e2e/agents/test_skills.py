@@ -86,7 +86,6 @@ def test_a_skill_from_clawhub_is_used_until_it_is_disabled(
     assert (listed(keyed, skills, slug) or {})["ready"] is True
 
 
-@pytest.mark.slow
 def test_a_skill_is_ready_once_it_has_what_it_needs(
     api: Api, skills: str, clawhub: ClawHub, server: ServerProcess, slug: str
 ) -> None:
@@ -106,7 +105,6 @@ def test_a_skill_is_ready_once_it_has_what_it_needs(
         assert secret not in server.log()
 
 
-@pytest.mark.slow
 def test_a_clawhub_that_fails_is_told_within_seconds(
     api: Api, skills: str, slug: str, clawhub: ClawHub
 ) -> None:
@@ -124,7 +122,6 @@ def test_a_clawhub_that_fails_is_told_within_seconds(
     assert listed(api, skills, slug) is None
 
 
-@pytest.mark.slow
 def test_a_folder_in_the_workspace_is_a_skill(
     keyed: Api,
     patient: str,

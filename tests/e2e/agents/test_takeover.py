@@ -80,6 +80,7 @@ def taken(api: Api, engine: docker.DockerClient, patient: str) -> Iterator[str]:
     assert api.delete(f"instances/{instance_id}").status_code == 204
 
 
+@pytest.mark.nightly
 def test_a_gateway_that_was_taken_over_harms_its_own_agent_only(
     api: Api, server: ServerProcess, engine: docker.DockerClient, taken: str, patient: str
 ) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.api import Api
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.usefixtures("prompt_texts")]
+pytestmark = [pytest.mark.docker, pytest.mark.usefixtures("prompt_texts")]
 
 ROUNDS = 4
 """Waits for one message: an agent that is busy takes its time."""

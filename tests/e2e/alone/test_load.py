@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = pytest.mark.docker
 
 ROOT = Path(__file__).parents[3]
 LOAD_S = float(os.environ.get("CHOWDER_TEST_LOAD_S", "6"))

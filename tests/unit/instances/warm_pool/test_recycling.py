@@ -66,10 +66,10 @@ async def delete(world: World, instance: Instance) -> None:
 
 
 async def blank(world: World, sandbox_id: SandboxId) -> None:
-    """Waits until a used sandbox is a warm one again."""
-    await eventually(
-        lambda: world.engine.state(sandbox_id) is SandboxState.PAUSED, "it is blank and frozen"
-    )
+    """Waits until a used sandbox is a warm one again, and its row says so."""
+    in_progress = world.pool.recycling.in_progress
+    await eventually(lambda: sandbox_id not in in_progress, "nothing is done with it any more")
+    assert world.engine.state(sandbox_id) is SandboxState.PAUSED
 
 
 async def test_the_next_agent_of_the_organization_gets_a_blank_sandbox_without_a_boot(
