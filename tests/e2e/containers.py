@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from tests.e2e.waiting import eventually
+
 if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
@@ -61,7 +63,12 @@ def inside(container: Container, script: str) -> tuple[int, str]:
 
 def config_of(container: Container) -> dict[str, Any]:
     """The agent's `openclaw.json` as it is now."""
-    code, text = inside(container, f"cat {CONFIG_FILE}")
-    assert code == 0, text
-    config: dict[str, Any] = json.loads(text)
+
+    def read() -> str:
+        code, text = inside(container, f"cat {CONFIG_FILE}")
+        assert code == 0, text
+        return text
+
+    # While OpenClaw writes it anew, it is empty for a moment.
+    config: dict[str, Any] = json.loads(eventually(read, "openclaw.json has something in it"))
     return config

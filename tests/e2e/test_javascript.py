@@ -70,6 +70,7 @@ def test_agents_are_brought_into_a_state_which_ends_with_the_test(
 
 
 @pytest.mark.docker
+@pytest.mark.nightly
 def test_a_recording_is_made_of_real_models_and_then_answers(
     engine: docker.DockerClient, stand_in: StandIn, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

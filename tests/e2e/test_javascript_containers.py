@@ -22,7 +22,7 @@ from tests.e2e.waiting import eventually
 if TYPE_CHECKING:
     import docker
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.nightly]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "testcontainers" / "weather-desk.test.mjs"
@@ -55,7 +55,6 @@ def names(engine: docker.DockerClient) -> set[str]:
     return {str(name) for name in containers | volumes | networks}
 
 
-@pytest.mark.nightly
 def test_a_stopped_server_and_that_of_a_killed_process_leave_nothing(
     engine: docker.DockerClient, project: Path, image: str
 ) -> None:

@@ -164,6 +164,7 @@ def begun(server: ServerProcess, folder: Path, *options: str) -> subprocess.Pope
     )  # fmt: skip
 
 
+@pytest.mark.nightly
 def test_the_command_runs_the_cases_of_a_file_and_fails_if_one_does(
     quick_server: ServerProcess, quick_api: Api, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import httpx
+from docker.errors import APIError, NotFound
 
 from chowder_local.engine.specs import CPU_SHARES
 from tests.e2e.api import Api
@@ -21,6 +22,16 @@ WARM_SANDBOX_TIMEOUT_S = 180.0
 """A boot, and a turn after it."""
 
 
+def hurry(sandbox: Container) -> None:
+    """Gives a sandbox that boots as much of the processors as an agent has."""
+    try:
+        sandbox.update(cpu_shares=CPU_SHARES)
+    except APIError as refused:
+        # The pool may have begun to remove it since it was listed.
+        if "marked for removal" not in str(refused) and not isinstance(refused, NotFound):
+            raise
+
+
 def warm_sandbox_of(pooled: ServerProcess, engine: docker.DockerClient) -> Container:
     """The warm sandbox, once it is ready: the one sandbox that no instance has."""
     url = pooled.base_url.replace("/v1", "/local/health")
@@ -31,7 +42,7 @@ def warm_sandbox_of(pooled: ServerProcess, engine: docker.DockerClient) -> Conta
         booting: dict[str, Any] = {"label": mine, "status": "running"}
         for each in engine.containers.list(filters=booting, ignore_removed=True):
             if each.attrs["HostConfig"]["CpuShares"] < CPU_SHARES:
-                each.update(cpu_shares=CPU_SHARES)
+                hurry(each)
         if httpx.get(url).json()["pool"]["ready"] != 1:
             return []
         with Api(pooled.base_url, pooled.key) as api:

@@ -143,6 +143,7 @@ def test_a_channel_is_run_by_openclaw_with_what_it_is_given(
     disconnect(api, patient, channel)
 
 
+@pytest.mark.nightly
 def test_whatsapp_out_of_reach_says_so(api: Api, patient: str) -> None:
     answer = connect(api, patient, "whatsapp", {})
     if answer.status_code == 200:

@@ -46,6 +46,7 @@ def document(world: dict[str, str]) -> bytes:
     return httpx.get(f"{world['CHOWDER_URL']}/openapi.json", trust_env=False).content
 
 
+@pytest.mark.nightly
 def test_a_python_client_is_generated_passes_mypy_and_makes_its_calls(
     world: dict[str, str], document: bytes
 ) -> None:

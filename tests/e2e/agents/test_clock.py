@@ -228,6 +228,7 @@ def test_a_job_that_falls_due_during_anothers_turn_is_among_the_runs(api: Api, m
     assert not moved["has_arrived"]
 
 
+@pytest.mark.nightly
 def test_the_clock_waits_for_a_sub_agent_that_runs_a_tool(api: Api, mover: str) -> None:
     now = datetime.fromisoformat(local(api, "GET", f"instances/{mover}/clock").json()["now"])
     for name, after_h in {"research": 1, "next": 8}.items():
