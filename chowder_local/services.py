@@ -20,7 +20,6 @@ from chowder_local.core.metrics import Metrics
 from chowder_local.core.tasks import KeyedLocks, Shutdown
 from chowder_local.diagnostics.checks import ServerDiagnosis
 from chowder_local.feature_hooks import FeatureHooks
-from chowder_local.instances.approvals import Approvals
 from chowder_local.instances.configuration.initial_config import ConfigValidator, InitialConfigs
 from chowder_local.instances.configuration.live_config import (
     ConfigEditing,
@@ -306,13 +305,6 @@ class Services:
         self.residency = Residency(agents=self.agents, group=self.tasks, clock=self.clock)
         self.waiting_control = Control(
             self.exec, self.secret_box.gateway_token, self.residency.wait_out_suspension
-        )
-        self.approvals = Approvals(
-            residency=self.residency,
-            engine=self.engine,
-            gateway_of=self.waiting_gateway_of,
-            gateway_events=self.gateway_events,
-            events=self.events,
         )
         self.due_jobs = DueJobs(
             instances=self.instances,
@@ -703,7 +695,6 @@ class Services:
         """Drops what is in memory of an instance that is deleted."""
         self.scripts.forget(instance_id)
         self.budgets.forget(instance_id)
-        self.approvals.forget(instance_id)
         self.recordings.remove(instance_id)
         self.residency.forget(instance_id)
         self.call_log.remove(instance_id)

@@ -10,7 +10,6 @@ from chowder_local.api.handlers import (
     accounts,
     activity,
     agent_contents,
-    approvals,
     clock,
     faults_and_replies,
     history,
@@ -70,12 +69,6 @@ from chowder_local.api.schemas.agent_contents import (
     SkillInstallationView,
     SkillQuery,
     SkillView,
-)
-from chowder_local.api.schemas.approvals import (
-    ApprovalDecision,
-    ApprovalPolicyChange,
-    ApprovalPolicyView,
-    ApprovalView,
 )
 from chowder_local.api.schemas.clock import AdvanceView, ClockAdvance, ClockSetting, ClockView
 from chowder_local.api.schemas.faults_and_replies import (
@@ -242,10 +235,6 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/recording",                             faults_and_replies.get_recording,    ORG,       "getRecording",          "Get a recording",                None,                RecordingView, query=RecordingQuery),
     Operation("PUT",    "/local/instances/{instance_id}/recording",                             faults_and_replies.set_recording,    ORG,       "setRecording",          "Replay a recording",             RecordingPlayback,   RecordingView, python="replay", max_body_bytes=None),
     Operation("DELETE", "/local/instances/{instance_id}/recording",                             faults_and_replies.delete_recording, ORG,       "deleteRecording",       "End a replay",                   None,                None, 204, python="end_replay"),
-    Operation("GET",    "/local/instances/{instance_id}/approvals",                             approvals.list_approvals,            ORG,       "listApprovals",         "List what waits for approval",   None,                [ApprovalView], 200, (409, 502), tool="list_approvals"),
-    Operation("GET",    "/local/instances/{instance_id}/approvals/policy",                      approvals.get_approval_policy,       ORG,       "getApprovalPolicy",     "Show when an agent asks",        None,                ApprovalPolicyView, 200, (409, 502), tool="get_approval_policy"),
-    Operation("PUT",    "/local/instances/{instance_id}/approvals/policy",                      approvals.set_approval_policy,       ORG,       "setApprovalPolicy",     "Set when an agent asks",         ApprovalPolicyChange,ApprovalPolicyView, 200, (400, 409, 502), is_audited=True, tool="set_approval_policy"),
-    Operation("POST",   "/local/instances/{instance_id}/approvals/{approval_id}",               approvals.decide_approval,           ORG,       "decideApproval",        "Allow or deny a command",        ApprovalDecision,    ApprovalView, 200, (400, 409, 502), tool="decide_approval"),
     Operation("POST",   "/local/faults",                                                        faults_and_replies.create_fault,     ORG,       "createFault",           "Set a fault",                    FaultCreation,       FaultView, 201, (404, 409), python="add_fault", tool="set_fault"),
     Operation("GET",    "/local/faults",                                                        faults_and_replies.list_faults,      ORG,       "listFaults",            "List faults",                    None,                [FaultView], tool="list_faults"),
     Operation("DELETE", "/local/faults",                                                        faults_and_replies.delete_faults,    ORG,       "deleteFaults",          "Remove all faults",              None,                None, 204, python="clear_faults", tool="clear_faults"),

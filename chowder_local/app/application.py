@@ -12,7 +12,8 @@ from chowder_local.core.wording import program
 from chowder_local.dashboard.chat_stream import ChatStreams
 from chowder_local.dashboard.pages import Dashboard, page_of
 from chowder_local.dashboard.routes import dashboard_routes
-from chowder_local.features.front import all_operations, all_pages, fronts, rendering
+from chowder_local.features.feature import chosen_features
+from chowder_local.features.front import whole_of
 from chowder_local.http import middleware
 from chowder_local.http.listener import with_state
 from chowder_local.mcp.requests import McpRequests, mcp_route
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from chowder_local.core.metrics import Metrics
+    from chowder_local.features.front import Whole
     from chowder_local.services import Services
 
 
@@ -41,7 +43,8 @@ def application(services: Services) -> ASGIApp:
     """The application of a server whose services are open."""
     settings = services.settings
     hosts = [settings.host, *settings.allowed_hosts]
-    return with_state(api(settings.cors_origins, None, services.metrics, hosts), state(services))
+    app = api(settings.cors_origins, None, services.metrics, hosts, settings.features_off)
+    return with_state(app, state(services))
 
 
 def api(
@@ -49,10 +52,11 @@ def api(
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[State]] | None,
     metrics: Metrics,
     hosts: Sequence[str] = (),
+    features_off: tuple[str, ...] = (),
 ) -> Starlette:
     """The routes and middleware; what `lifespan` yields becomes the requests' state."""
     app = middleware.Api(
-        routes=_all_routes(),
+        routes=_routes(whole_of(chosen_features(features_off))),
         middleware=middleware.stack(cors_origins, metrics, hosts, page_of),
         lifespan=lifespan,
     )
@@ -61,36 +65,32 @@ def api(
 
 
 @cache
-def _all_routes() -> tuple[BaseRoute, ...]:
+def _routes(whole: Whole) -> tuple[BaseRoute, ...]:
     """Shared by all applications of a process, because routes have no state."""
     return (
-        *routes(all_operations()),
+        *routes(whole.operations),
         mcp_route(),
-        *documentation_routes(all_operations()),
-        *dashboard_routes(all_pages()),
+        *documentation_routes(whole.operations),
+        *dashboard_routes(whole.pages),
     )
 
 
 def state(services: Services) -> State:
     """What requests find in `request.state`."""
     settings = services.settings
+    whole = whole_of(chosen_features(settings.features_off))
     return {
         "services": services,
         "dashboard": Dashboard(
-            assets=rendering().assets,
-            rendering=rendering(),
+            assets=whole.rendering.assets,
+            rendering=whole.rendering,
             chat_streams=ChatStreams(),
             base_url=f"{settings.client_url}/v1",
             env_command=f'eval "$({program(settings.data_dir)} env)"',
-            paths=list(dict.fromkeys(each.path for each in all_operations())),
-            instance_buttons=[
-                each.instance_button for each in fronts() if each.instance_button is not None
-            ],
-            held_call_parts=[
-                each.held_call_part for each in fronts() if each.held_call_part is not None
-            ],
+            paths=list(dict.fromkeys(each.path for each in whole.operations)),
+            parts=whole.parts,
         ),
         "mcp": McpRequests(
-            services.tasks, services.server_diagnosis, settings.max_body_bytes, all_operations()
+            services.tasks, services.server_diagnosis, settings.max_body_bytes, whole.operations
         ),
     }

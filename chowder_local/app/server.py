@@ -22,7 +22,7 @@ from chowder_local.core.tasks import Shutdown, logging_errors, owned_tasks
 from chowder_local.engine.docker import DockerEngine
 from chowder_local.engine.image_recipe import expected_tag, openclaw_version
 from chowder_local.engine.specs import HOME, STATE_DIR, Limits, SandboxDefaults
-from chowder_local.features.feature import open_features
+from chowder_local.features.feature import chosen_features, open_features
 from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.instances.monitoring.usage import DiskWatch
@@ -37,7 +37,7 @@ from chowder_local.store.database import Database, MetaQueries
 from chowder_local.upstream.forward import Forwarder, open_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from chowder_local.core.domain import ModelProvider
@@ -76,6 +76,8 @@ async def open_services(settings: Settings, machine: Machine) -> AsyncIterator[S
 
 
 async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> Services:
+    # Before anything is opened, because another package's feature may be broken.
+    features = chosen_features(settings.features_off)
     secret_box = await asyncio.to_thread(SecretBox.load, settings.secret_file)
     database = await stack.enter_async_context(Database.open(settings.database_file))
     meta = MetaQueries(database)
@@ -116,11 +118,11 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         ),
         egress_rule=egress_rule,
         relay_url=relay_url,
-        server_facts=_server_facts(settings, machine, relay_url),
+        server_facts=_server_facts(settings, machine, relay_url, [each.name for each in features]),
         engine_facts=partial(engine.facts, machine.engine_address),
         tasks=await stack.enter_async_context(owned_tasks()),
     )
-    await stack.enter_async_context(open_features(services))
+    await stack.enter_async_context(open_features(services, features))
     if settings.otlp_endpoint:
         export = _export_traces(settings.otlp_endpoint, services)
         last.push_async_callback(asyncio.to_thread, export.close)
@@ -283,7 +285,9 @@ async def _read_scripts(settings: Settings) -> ScriptRegistry:
     return ScriptRegistry(await asyncio.to_thread(files.read_file, settings.replies))
 
 
-def _server_facts(settings: Settings, machine: Machine, relay_url: str) -> ServerFacts:
+def _server_facts(
+    settings: Settings, machine: Machine, relay_url: str, features: Sequence[str]
+) -> ServerFacts:
     return ServerFacts(
         version=__version__,
         openclaw_version=openclaw_version(settings),
@@ -293,4 +297,5 @@ def _server_facts(settings: Settings, machine: Machine, relay_url: str) -> Serve
         pid=os.getpid(),
         started_at=now(),
         relay_url=relay_url,
+        features=features,
     )

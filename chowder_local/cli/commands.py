@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from chowder_local.client import Client
 
     Decorator = Callable[[Any], Any]
+    Finder = Callable[[Client, str, dict[str, Any]], dict[str, Any]]
     Text = str | Callable[[dict[str, Any]], str]
     Lines = str | Callable[[dict[str, Any]], str | Sequence[str]]
 
@@ -79,12 +80,17 @@ class Row:
     asks: Text | None = None
 
 
-def noun(name: str, text: str, rows: Mapping[str, Row]) -> Group:
-    """The group of a noun's commands."""
-    return Group(name, help=text, commands=[_command(each, row) for each, row in rows.items()])
+def noun(
+    name: str, text: str, rows: Mapping[str, Row], finders: Mapping[str, Finder] | None = None
+) -> Group:
+    """The group of a noun's commands; `finders` are those of arguments that FINDERS lacks."""
+    known = {**FINDERS, **(finders or {})}
+    return Group(
+        name, help=text, commands=[_command(each, row, known) for each, row in rows.items()]
+    )
 
 
-def _command(name: str, row: Row) -> click.Command:
+def _command(name: str, row: Row, finders: Mapping[str, Finder]) -> click.Command:
     arguments = [each.partition("=")[0] for each in row.takes.split()]
 
     def call(
@@ -96,13 +102,13 @@ def _command(name: str, row: Row) -> click.Command:
         **given: Any,
     ) -> None:
         for each, text in given.items():
-            if each in FINDERS and text is not None:
-                given[each] = FINDERS[each](client, text, given)
+            if each in finders and text is not None:
+                given[each] = finders[each](client, text, given)
         if row.asks is not None:
             confirm(_text(row.asks, given), yes=yes)
-        passed = {each: _id(value) if each in FINDERS else value for each, value in given.items()}
+        passed = {each: _id(value) if each in finders else value for each, value in given.items()}
         in_order = [passed.pop(each) for each in arguments]
-        by_name = {f"{each}_id" if each in FINDERS else each: passed[each] for each in passed}
+        by_name = {f"{each}_id" if each in finders else each: passed[each] for each in passed}
         make = getattr(client, row.call) if isinstance(row.call, str) else partial(row.call, client)
         answer = make(*in_order, **by_name)
         _show(row, client, answer, given, output=output, wait=wait)
@@ -177,7 +183,7 @@ def find_instance_id(client: Client, reference: str | None) -> str | None:
 
 def choose_instance(instances: Sequence[dict[str, Any]], reference: str) -> dict[str, Any]:
     """Chooses by id, then by name, then by the beginning of an id."""
-    return _choose(instances, reference, "instance")
+    return choose(instances, reference, "instance")
 
 
 def find_key(client: Client, reference: str) -> dict[str, Any]:
@@ -187,13 +193,13 @@ def find_key(client: Client, reference: str) -> dict[str, Any]:
     """
     keys = client.keys()
     active = [each for each in keys if each["is_active"] or each["id"] == reference]
-    return _choose(active if any(_matches(active, reference)) else keys, reference, "key")
+    return choose(active if any(_matches(active, reference)) else keys, reference, "key")
 
 
 def find_fault(client: Client, reference: str) -> dict[str, Any]:
     """A fault, by id or kind. Raises click.ClickException if no fault or several match."""
     named = [{**each, "name": each["kind"]} for each in client.faults()]
-    return _choose(named, reference, "fault")
+    return choose(named, reference, "fault")
 
 
 def find_snapshot(client: Client, reference: str, instance_id: str | None = None) -> dict[str, Any]:
@@ -204,18 +210,13 @@ def find_snapshot(client: Client, reference: str, instance_id: str | None = None
     snapshots = client.snapshots()
     own = [each for each in snapshots if each["instance_id"] == instance_id]
     candidates = own if any(_matches(own, reference)) else snapshots
-    return _choose(candidates, reference, "snapshot", describe_snapshot)
+    return choose(candidates, reference, "snapshot", describe_snapshot)
 
 
-FINDERS: Mapping[str, Callable[[Client, str, dict[str, Any]], dict[str, Any]]] = {
+FINDERS: Mapping[str, Finder] = {
     "instance": lambda client, reference, _: find_instance(client, reference),
-    "job": lambda client, reference, given: _choose(
+    "job": lambda client, reference, given: choose(
         client.jobs(given["instance"]["id"]), reference, "job"
-    ),
-    "approval": lambda client, reference, given: _choose(
-        [{**each, "name": each["command"]} for each in client.approvals(given["instance"]["id"])],
-        reference,
-        "approval",
     ),
     "snapshot": lambda client, reference, given: find_snapshot(
         client, reference, _id(given.get("instance"))
@@ -236,12 +237,16 @@ def _matches(resources: Sequence[dict[str, Any]], reference: str) -> Iterator[li
     yield [each for each in resources if reference and each["id"].startswith(reference.lower())]
 
 
-def _choose(
+def choose(
     resources: Sequence[dict[str, Any]],
     reference: str,
     kind: str,
     describe: Callable[[dict[str, Any]], str] = lambda each: f"{each['id']} ({each['name']})",
 ) -> dict[str, Any]:
+    """The one of them that is meant, by id, name or the beginning of an id.
+
+    Raises click.ClickException if none or several match.
+    """
     for matches in _matches(resources, reference):
         if len(matches) == 1:
             return matches[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -18,6 +19,7 @@ from chowder_local.core.wording import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from importlib.metadata import EntryPoint
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -54,7 +56,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "chowder_local.features.breakpoints.commands",
         "Hold an agent's model calls, and let them go on.",
     ),
-    "approvals": ("approvals", "List, allow and deny commands that wait for an approval."),
+    "approvals": (
+        "chowder_local.features.approvals.commands",
+        "List, allow and deny commands that wait for an approval.",
+    ),
     "calls": ("calls", "Show an agent's model calls; keep and replay runs as files."),
     "diff": ("diff", "Show how two runs differ, or an agent and a hosted one."),
     "rerun": ("calls", "Run a turn again on a fork, from one of its model calls on."),
@@ -76,6 +81,37 @@ FORMER_NAMES = {"exchanges": "calls"}
 """Each command's module, a feature's by its path, and summary, so that `--help` imports none."""
 
 
+GROUP = "chowder_local.commands"
+"""The entry points by which other packages bring commands: a name, and a command of click."""
+
+
+def of_other_packages() -> list[EntryPoint]:
+    """The commands of other packages that are installed; those of this one win."""
+    found = [each for each in entry_points(group=GROUP) if each.name not in COMMANDS]
+    return sorted(found, key=lambda each: each.name)
+
+
+def _package(found: EntryPoint) -> str:
+    return found.value if found.dist is None else found.dist.name
+
+
+def _loaded(found: EntryPoint) -> click.Command:
+    try:
+        command = found.load()
+    except Exception as failure:
+        problem = f"{type(failure).__name__}: {failure}"
+        raise click.ClickException(
+            f"The command {found.name} of {_package(found)} cannot be imported: {problem}. Upgrade "
+            "or uninstall that package."
+        ) from failure
+    if not isinstance(command, click.Command):
+        raise click.ClickException(
+            f"{found.value} of {_package(found)} is no command of click. Upgrade or uninstall "
+            "that package."
+        )
+    return command
+
+
 class Commands(click.Group):
     """Imports the module of a command when the command is used."""
 
@@ -84,14 +120,15 @@ class Commands(click.Group):
         self.params.append(data_dir_option())
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *(each.name for each in of_other_packages())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if (name := FORMER_NAMES.get(cmd_name)) is not None:
             note(f"Warning: '{cmd_name}' is '{name}' now, and goes with 0.3.")
             cmd_name = name
         if cmd_name not in COMMANDS:
-            return None
+            found = next((each for each in of_other_packages() if each.name == cmd_name), None)
+            return None if found is None else _loaded(found)
         module, _ = COMMANDS[cmd_name]
         path = module if "." in module else f"chowder_local.cli.{module}"
         command = getattr(import_module(path), cmd_name)
@@ -103,6 +140,9 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        if others := of_other_packages():
+            with formatter.section("Commands of other packages"):
+                formatter.write_dl([(each.name, f"Of {_package(each)}.") for each in others])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

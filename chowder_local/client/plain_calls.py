@@ -456,40 +456,6 @@ class PlainCalls(Transport):
         self._call("DELETE", f"/local/instances/{segment(instance_id)}/recording",
                 timeout=self._turn_timeout)
 
-    def approvals(self, instance_id: str) -> list[Json]:
-        """The commands of the agent that wait for an approval, the longest first.
-
-        Those of a stopped agent wait frozen: start it to decide about them.
-        """
-        return self._list("GET", f"/local/instances/{segment(instance_id)}/approvals")
-
-    def approval_policy(self, instance_id: str) -> Json:
-        """When the agent asks before it runs a command. By default it never does."""
-        return self._call("GET", f"/local/instances/{segment(instance_id)}/approvals/policy")
-
-    def set_approval_policy(self, instance_id: str, ask: str | None = None,
-            security: str | None = None, ask_fallback: str | None = None,
-            allowlist: Sequence[Mapping[str, Any]] | None = None) -> Json:
-        """Changes when the agent asks before it runs a command, from the next command on.
-
-        `allowlist`: All programs that need no approval.
-        """
-        return self._call("PUT", f"/local/instances/{segment(instance_id)}/approvals/policy",
-                json=given(ask=ask, security=security, ask_fallback=ask_fallback,
-                allowlist=allowlist), timeout=self._turn_timeout)
-
-    def decide_approval(self, instance_id: str, approval_id: str, decision: str) -> Json:
-        """Lets a command run that waits for an approval, or denies it.
-
-        OpenClaw asks by the policy of `GET /local/instances/{instance_id}/approvals/policy`.
-
-        `decision`: `allow_once`: it runs; `allow_always`: it runs, and such commands do not wait
-        any more; `deny`: it does not run, and the agent is told so.
-        """
-        return self._call("POST",
-                f"/local/instances/{segment(instance_id)}/approvals/{segment(approval_id)}",
-                json=given(decision=decision), timeout=self._turn_timeout)
-
     def add_fault(self, kind: str, *, times: int = 1, instance_id: str | None = None,
             status: int | None = None, detail: str | None = None, retry_after_s: int | None = None,
             delay_s: float = 0.0, after_events: int | None = None, method: str | None = None,
@@ -853,3 +819,37 @@ class PlainCalls(Transport):
         """
         return self._call("POST", f"/local/held-calls/{segment(model_call_id)}/resume",
                 json=given(request=request, reply=reply))
+
+    def approvals(self, instance_id: str) -> list[Json]:
+        """The commands of the agent that wait for an approval, the longest first.
+
+        Those of a stopped agent wait frozen: start it to decide about them.
+        """
+        return self._list("GET", f"/local/instances/{segment(instance_id)}/approvals")
+
+    def approval_policy(self, instance_id: str) -> Json:
+        """When the agent asks before it runs a command. By default it never does."""
+        return self._call("GET", f"/local/instances/{segment(instance_id)}/approvals/policy")
+
+    def set_approval_policy(self, instance_id: str, ask: str | None = None,
+            security: str | None = None, ask_fallback: str | None = None,
+            allowlist: Sequence[Mapping[str, Any]] | None = None) -> Json:
+        """Changes when the agent asks before it runs a command, from the next command on.
+
+        `allowlist`: All programs that need no approval.
+        """
+        return self._call("PUT", f"/local/instances/{segment(instance_id)}/approvals/policy",
+                json=given(ask=ask, security=security, ask_fallback=ask_fallback,
+                allowlist=allowlist), timeout=self._turn_timeout)
+
+    def decide_approval(self, instance_id: str, approval_id: str, decision: str) -> Json:
+        """Lets a command run that waits for an approval, or denies it.
+
+        OpenClaw asks by the policy of `GET /local/instances/{instance_id}/approvals/policy`.
+
+        `decision`: `allow_once`: it runs; `allow_always`: it runs, and such commands do not wait
+        any more; `deny`: it does not run, and the agent is told so.
+        """
+        return self._call("POST",
+                f"/local/instances/{segment(instance_id)}/approvals/{segment(approval_id)}",
+                json=given(decision=decision), timeout=self._turn_timeout)

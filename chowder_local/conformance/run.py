@@ -25,16 +25,19 @@ if TYPE_CHECKING:
     from chowder_local.conformance.service import Service
 
 
+OF_JUDGED = {"CHOWDER_OPENCLAW_VERSION", "CHOWDER_FEATURES_OFF"}
+
+
 @contextmanager
 def local_service(data_dir: Path, env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Base URL and key of a server with offline models, which is removed afterwards."""
     program = Path(sys.executable).with_name("chowder-local")
-    # Settings for another server must not affect this one; the OpenClaw release is to be judged.
+    # Settings for another server must not affect this one, but for what is to be judged.
     # A run makes few agents, so warm sandboxes would be wasted.
     own = {
         name: value
         for name, value in env.items()
-        if name == "CHOWDER_OPENCLAW_VERSION" or not name.startswith("CHOWDER_")
+        if name in OF_JUDGED or not name.startswith("CHOWDER_")
     }
     own["CHOWDER_WARM_POOL_SIZE"] = "0"
 

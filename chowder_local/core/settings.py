@@ -32,6 +32,7 @@ _LISTS = {
     "relay_paths",
     "provider_context_tokens",
     "prices",
+    "features_off",
 }
 
 FORMER_NAMES: Mapping[str, str | None] = {
@@ -297,6 +298,11 @@ class Settings(DataDirLayout, BaseModel):
         (),
         description="Host names by which clients call the server, besides loopback ones, "
         "separated by commas.",
+    )
+    features_off: tuple[str, ...] = Field(
+        (),
+        description="Features to leave out, separated by commas, or `all`. `/local/health` and "
+        "`doctor` name those that are on.",
     )
     log_level: str = Field(
         "info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error."

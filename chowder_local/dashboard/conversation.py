@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from chowder_local.api.schemas.approvals import ApprovalDecision
 from chowder_local.api.schemas.responses import Message
 from chowder_local.core.domain import MAIN_SESSION, ModelProvider
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import TurnNotFound
-from chowder_local.core.events import EventType
 from chowder_local.dashboard.chat_stream import ChatAnswer, ChatEvent, ChatStream
 from chowder_local.dashboard.model_calls import MODELS, model_of
 from chowder_local.dashboard.pages import (
     dashboard,
     fragment,
     instance_page,
-    notice,
+    instance_parts,
     parse_form,
     part,
     parts,
@@ -33,11 +31,9 @@ from chowder_local.dashboard.rendering import (
     HEADERS,
     render_markdown,
 )
-from chowder_local.dashboard.streams import follow_instance
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.responses import attachment
 from chowder_local.http.services import caller, instance_of, services
-from chowder_local.openclaw.approvals import Decision
 from chowder_local.openclaw.session_keys import MAIN_KEY, session_key
 from chowder_local.openclaw.transcripts.reader import TEXT_LIMIT, TEXT_MAX
 from chowder_local.upstream import sse
@@ -45,7 +41,6 @@ from chowder_local.upstream import sse
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from markupsafe import Markup
     from starlette.requests import Request
 
     from chowder_local.core.domain import Instance
@@ -107,43 +102,14 @@ async def show(request: Request) -> Response:
     """The page, which then loads the conversation from the agent."""
     instance = await instance_of(request)
     query = parse_query(request, ConversationQuery)
-    last_event = services(request).events.last_id
     return await instance_page(
         request,
         "talk.html",
         instance,
         tab="",
         query=query,
-        waiting=services(request).approvals.known(instance),
-        last_event=last_event,
+        above=instance_parts(request, instance, lambda parts: parts.above_conversation),
     )
-
-
-async def show_approvals(request: Request) -> Response:
-    """The commands that wait for an approval."""
-    return parts(_approvals(request, await instance_of(request)))
-
-
-async def follow_approvals(request: Request) -> Response:
-    """Tells the page when to reload them."""
-    types = {EventType.APPROVAL_REQUESTED, EventType.APPROVAL_RESOLVED}
-    return await follow_instance(request, types)
-
-
-async def decide_approval(request: Request) -> Response:
-    """Lets a command run, or denies it."""
-    instance = await instance_of(request)
-    sent = await parse_form(request, ApprovalDecision)
-    await services(request).approvals.decide(
-        instance, request.path_params["approval_id"], sent.decision
-    )
-    text = "The command is denied." if sent.decision is Decision.DENY else "The command runs."
-    return notice(request, text, _approvals(request, instance, oob=True))
-
-
-def _approvals(request: Request, instance: Instance, *, oob: bool = False) -> Markup:
-    waiting = services(request).approvals.known(instance)
-    return part(request, "_approvals.html", "approvals", instance, waiting, oob=oob)
 
 
 async def show_conversation(request: Request) -> Response:

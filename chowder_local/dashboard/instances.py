@@ -14,7 +14,15 @@ from chowder_local.api.uploads import steady
 from chowder_local.core.domain import Instance, InstanceStatus
 from chowder_local.core.errors.requests import InstanceNotFound
 from chowder_local.dashboard.charts import Sparkline, cpu_sparkline, memory_sparkline
-from chowder_local.dashboard.pages import dialog, form, notice, parse_form, part, redirect
+from chowder_local.dashboard.pages import (
+    dialog,
+    form,
+    instance_parts,
+    notice,
+    parse_form,
+    part,
+    redirect,
+)
 from chowder_local.http.bodies import parse_query, validated
 from chowder_local.http.services import caller, instance_of, services
 from chowder_local.instances.snapshots.service import COPYABLE
@@ -22,6 +30,7 @@ from chowder_local.instances.snapshots.service import COPYABLE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from markupsafe import Markup
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -43,8 +52,8 @@ class InstanceListRow:
     memory: Sparkline | None
     cpu: Sparkline | None
     last_call: ModelCall | None
-    waiting: int
-    """How many of its commands wait for an approval."""
+    notes: Sequence[Markup]
+    """Of features, beside its status."""
 
     @property
     def can_fork(self) -> bool:
@@ -80,7 +89,7 @@ def _row(request: Request, instance: Instance, last_call: ModelCall | None) -> I
         memory=None if gauge is None else memory_sparkline(gauge),
         cpu=None if gauge is None else cpu_sparkline(gauge),
         last_call=last_call,
-        waiting=len(services(request).approvals.known(instance)),
+        notes=instance_parts(request, instance, lambda parts: parts.list_note),
     )
 
 

@@ -203,11 +203,11 @@ async def show_call(request: Request) -> Response:
     if call.instance_id is not None:
         traced = services(request).traces.with_call(call.instance_id, call.id)
     content = await asyncio.to_thread(_parse, call)
-    held_parts = dashboard(request).held_call_parts if call.is_held else ()
+    held_parts = [each.held_call for each in dashboard(request).parts if call.is_held]
     return await page(
         request,
         "call.html",
-        held_parts=[each(request, call, content) for each in held_parts],
+        held_parts=[each(request, call, content) for each in held_parts if each is not None],
         traced=traced,
         timeline=[] if traced is None else await _timeline(request, traced),
         here=HERE,

@@ -30,16 +30,29 @@ if TYPE_CHECKING:
     from chowder_local.dashboard.rendering import Assets, Rendering
     from chowder_local.relay.call_log import ModelCall
 
-    InstanceButton = Callable[[Request, Instance], Markup]
+    InstancePart = Callable[[Request, Instance], Markup]
     HeldCallPart = Callable[[Request, ModelCall, Any], Markup]
     """Gets the call and its content, as `model_calls` parses it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageParts:
+    """What a feature shows on pages of the kernel."""
+
+    instance_button: InstancePart | None = None
+    """On each page of an agent."""
+    above_conversation: InstancePart | None = None
+    list_note: InstancePart | None = None
+    """Beside an agent's status in the list of all."""
+    held_call: HeldCallPart | None = None
+    """On the page of a call that is held."""
 
 
 @dataclass(frozen=True)
 class Dashboard:
     """What only the dashboard has; `env_command` sets base URL and key in a shell.
 
-    `paths` are those of all calls. The rest is what features show on pages of the kernel.
+    `paths` are those of all calls, `parts` those of features on pages of the kernel.
     """
 
     assets: Assets
@@ -48,12 +61,19 @@ class Dashboard:
     base_url: str
     env_command: str
     paths: Sequence[str] = ()
-    instance_buttons: Sequence[InstanceButton] = ()
-    held_call_parts: Sequence[HeldCallPart] = ()
+    parts: Sequence[PageParts] = ()
 
 
 def dashboard(request: Request) -> Dashboard:
     return cast("Dashboard", request.scope["state"]["dashboard"])
+
+
+def instance_parts(
+    request: Request, instance: Instance, place: Callable[[PageParts], InstancePart | None]
+) -> list[Markup]:
+    """What features show of an instance in a place, in order."""
+    found = map(place, dashboard(request).parts)
+    return [each(request, instance) for each in found if each is not None]
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -173,7 +193,7 @@ async def instance_page(
         tab=tab,
         tabs=TABS,
         agent_time=agent_time,
-        feature_buttons=[each(request, instance) for each in dashboard(request).instance_buttons],
+        feature_buttons=instance_parts(request, instance, lambda parts: parts.instance_button),
         **context,
     )
 

@@ -88,6 +88,8 @@ def examine(
         counts = None if health is None else health.get("instances") or {}
         yield memory(facts, None if counts is None else counts.get("running", 0))
     yield from ports(settings, health)
+    if health is not None:
+        yield features(health)
     yield from server
     yield from test_runs(settings)
 
@@ -270,6 +272,11 @@ def provider(endpoint: Endpoint, *, is_named: bool) -> Finding:
     words = f"{endpoint.url}/models answers {response.status_code}, and lists no models"
     cure = "If messages fail too, check the URL, which usually ends in /v1, and the key."
     return Finding(subject, Level.WARN, words, cure)
+
+
+def features(health: Mapping[str, Any]) -> Finding:
+    """What the server can do besides the contract."""
+    return Finding("features", Level.OK, ", ".join(health.get("features") or ()) or "none")
 
 
 def ports(settings: Settings, health: Mapping[str, Any] | None) -> Iterator[Finding]:

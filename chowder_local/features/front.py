@@ -1,41 +1,72 @@
-"""What clients and people see of all features together with the kernel."""
+"""What clients and people see of features together with the kernel."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from chowder_local.api.routes import OPERATIONS as KERNEL_OPERATIONS
+from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.dashboard.rendering import Assets, Rendering
 from chowder_local.dashboard.routes import PAGES as KERNEL_PAGES
-from chowder_local.features.feature import features
+from chowder_local.features.feature import own_features
 
 if TYPE_CHECKING:
     from chowder_local.api.operations import Operation
+    from chowder_local.dashboard.pages import PageParts
     from chowder_local.dashboard.routes import Page
-    from chowder_local.features.feature import Front
+    from chowder_local.features.feature import Feature
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """The route table, the dashboard's pages that need a session, and what is shown on pages: the
+    kernel's, and those of features.
+    """
+
+    operations: tuple[Operation, ...]
+    pages: tuple[Page, ...]
+    parts: tuple[PageParts, ...]
+    rendering: Rendering
 
 
 @cache
-def fronts() -> tuple[Front, ...]:
-    """Of each feature, in order."""
-    return tuple(each.front() for each in features())
+def whole_of(features: tuple[Feature, ...]) -> Whole:
+    """Shared by all servers of a process with these features, because it has no state.
+
+    Raises SettingsInvalid if two features have a call or page with one address.
+    """
+    fronts = [each.front() for each in features]
+    whole = Whole(
+        operations=(*KERNEL_OPERATIONS, *(row for each in fronts for row in each.operations)),
+        pages=(*KERNEL_PAGES, *(page for each in fronts for page in each.pages)),
+        parts=tuple(each.parts for each in fronts if each.parts is not None),
+        rendering=Rendering(Assets(), [each.package for each in features if _has_templates(each)]),
+    )
+    addresses = Counter(
+        [(each.method, each.path) for each in whole.operations]
+        + [(each.method, each.path) for each in whole.pages]
+    )
+    if twice := [" ".join(address) for address, count in addresses.items() if count > 1]:
+        raise SettingsInvalid(
+            f"Two features have a call or page with one address: {', '.join(twice)}. Leave one of "
+            "them out with CHOWDER_FEATURES_OFF."
+        )
+    return whole
 
 
-@cache
+def _has_templates(feature: Feature) -> bool:
+    return files(feature.package).joinpath("templates").is_dir()
+
+
 def all_operations() -> tuple[Operation, ...]:
-    """The whole route table: the kernel's rows, and those of features."""
-    return (*KERNEL_OPERATIONS, *(row for each in fronts() for row in each.operations))
+    """The route table of a server with all features of this package."""
+    return whole_of(own_features()).operations
 
 
-@cache
 def all_pages() -> tuple[Page, ...]:
-    """The dashboard's pages that need a session: the kernel's, and those of features."""
-    return (*KERNEL_PAGES, *(page for each in fronts() for page in each.pages))
-
-
-@cache
-def rendering() -> Rendering:
-    """Shared by all servers of a process, because it has no state."""
-    packages = [each.package for each in features()]
-    return Rendering(Assets(), packages)
+    """The dashboard's pages that need a session, of a server with all features of this package."""
+    return whole_of(own_features()).pages

@@ -24,13 +24,13 @@ from pydantic import (
 )
 
 from chowder_local.api.schemas.accounts import BudgetSetting
-from chowder_local.api.schemas.approvals import ApprovalPolicyChange
 from chowder_local.api.schemas.jobs import JobCreation
 from chowder_local.core import untrusted_json, untrusted_yaml
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Permission, Tier
 from chowder_local.core.errors.agents import ConfigRefused
 from chowder_local.core.errors.process import SettingsInvalid
 from chowder_local.core.strict_model import StrictModel
+from chowder_local.features.approvals.model import ApprovalPolicyChange
 from chowder_local.features.breakpoints.model import BreakpointMatch, BreakpointSetting
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.jobs import Schedule

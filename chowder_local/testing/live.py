@@ -19,7 +19,6 @@ from chowder_local.client import Client
 from chowder_local.core.domain import MAIN_SESSION, OFFLINE_KEY, ModelProvider, Tier
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.wording import MOMENT_S, progress_lines
-from chowder_local.openclaw.approvals import Ask, Decision
 from chowder_local.openclaw.models import DEFAULT_MODELS
 from chowder_local.relay.prompt_format import PREFIX as FAILURE_MARKER
 from chowder_local.testing.replies import Replies
@@ -44,6 +43,7 @@ CHANNEL_WAIT_S = 60.0
 """For how long a person waits for an answer."""
 POLL_S = 20.0
 DECISION_POLL_S = 0.05
+ALLOW = "allow_once"
 MAX_LINES = 60
 MAX_SESSIONS = 3
 MAX_TURNS = 20
@@ -333,7 +333,7 @@ class LiveApprovals:
 
     def __init__(self, instance: LiveInstance) -> None:
         self._instance = instance
-        self._rules: list[tuple[str, Decision]] = []
+        self._rules: list[tuple[str, str]] = []
         self._others: list[LiveApprovals] = []
         self._former_ask: str | None = None
         self._is_over = Event()
@@ -342,11 +342,11 @@ class LiveApprovals:
 
     def allow(self, command: str = "*") -> None:
         """Lets commands run that match a pattern with wildcards such as `git *`."""
-        self._add(command, Decision.ALLOW_ONCE)
+        self._add(command, ALLOW)
 
     def deny(self, command: str = "*") -> None:
         """Denies commands that match a pattern with wildcards such as `rm *`."""
-        self._add(command, Decision.DENY)
+        self._add(command, "deny")
 
     def for_instance(self, instance: LiveInstance) -> LiveApprovals:
         """Rules for another instance."""
@@ -365,12 +365,12 @@ class LiveApprovals:
         if self._instance.is_there:
             self._instance.client.set_approval_policy(self._instance.id, ask=self._former_ask)
 
-    def _add(self, command: str, decision: Decision) -> None:
+    def _add(self, command: str, decision: str) -> None:
         self._rules.append((command, decision))
         if self._former_ask is None:
             client, instance_id = self._instance.client, self._instance.id
             self._former_ask = client.approval_policy(instance_id)["ask"]
-            client.set_approval_policy(instance_id, ask=Ask.ALWAYS)
+            client.set_approval_policy(instance_id, ask="always")
             self._deciding = self._threads.submit(self._decide)
 
     def _decide(self) -> None:
@@ -383,7 +383,7 @@ class LiveApprovals:
                         for pattern, then in self._rules
                         if fnmatchcase(each["command"], pattern)
                     ),
-                    Decision.ALLOW_ONCE,
+                    ALLOW,
                 )
                 # Before the agent goes on, or a test could look too early.
                 self.decided.append((each["command"], decision))

@@ -44,7 +44,8 @@ def app_of(world: World) -> ASGIApp:
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
         yield world.state
 
-    app = api([ALLOWED_ORIGIN], lifespan, world.metrics, ALLOWED_HOSTS)
+    off = world.settings.features_off
+    app = api([ALLOWED_ORIGIN], lifespan, world.metrics, ALLOWED_HOSTS, off)
     return with_state(app, world.state)
 
 

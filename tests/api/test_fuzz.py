@@ -13,11 +13,11 @@ from anyio.from_thread import start_blocking_portal
 from chowder_local.app.application import State, api
 from chowder_local.core.domain import EngineMemory, InstanceId, ModelProvider, Tier
 from chowder_local.core.tasks import Shutdown
+from chowder_local.features.approvals import openclaw as approvals
 from chowder_local.features.breakpoints.model import BreakpointMatch
 from chowder_local.features.breakpoints.service import Breakpoints
 from chowder_local.features.front import all_operations
 from chowder_local.http.listener import with_state
-from chowder_local.openclaw import approvals
 from chowder_local.openclaw.channels import ADMIT, APPROVE, LIST_PAIRINGS
 from tests.scripted.gateway import ok
 from tests.scripted.homes import exported

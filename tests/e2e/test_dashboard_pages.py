@@ -15,9 +15,9 @@ from playwright.sync_api import expect
 from chowder_local.core.domain import Instance, InstanceStatus
 from chowder_local.core.events import EventType
 from chowder_local.dashboard.overview import PORTION
+from chowder_local.features.approvals import openclaw
 from chowder_local.features.breakpoints.model import BreakpointMatch
 from chowder_local.features.breakpoints.service import Breakpoints
-from chowder_local.openclaw import approvals as openclaw
 from chowder_local.store.tables import InstanceRow
 from tests.e2e.dashboards import Served, judge_in_all_looks, open_all, provoke, visit
 from tests.e2e.waiting import eventually

@@ -26,7 +26,7 @@ from chowder_local.core.secrets import SecretBox
 from chowder_local.core.settings import Settings
 from chowder_local.core.tasks import owned_tasks
 from chowder_local.engine.specs import HOME, STATE_DIR
-from chowder_local.features.feature import open_features
+from chowder_local.features.feature import chosen_features, open_features
 from chowder_local.instances.lifecycle.agents import EgressRule
 from chowder_local.instances.monitoring.health import ServerFacts
 from chowder_local.openclaw.file_programs import FilePrograms
@@ -45,10 +45,11 @@ from tests.scripted.programs import ScriptedPrograms, done
 from tests.scripted.serving import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
     from chowder_local.engine.engine_facts import EngineFacts
+    from chowder_local.features.feature import Feature
     from tests.scripted.database import Kitchen
 
 ENDPOINTS = {
@@ -172,6 +173,7 @@ async def open_world(
 ) -> AsyncIterator[World]:
     """A world on a database in its folder; its organization has keys for two of three providers."""
     clock, gateway, egress_rule = Clock(), ScriptedGateway(), egress or EgressRule()
+    features = chosen_features(settings.get("features_off", ()))
     kitchen = kitchen or await kitchen_database(tmp_path, clock)
     secret_box = SecretBox(kitchen.secret)
     gateways = SandboxGateways(gateway, secret_box.gateway_token)
@@ -212,7 +214,7 @@ async def open_world(
             egress_rule=egress_rule,
             relay_url=RELAY_URL,
             is_idle=is_idle,
-            server_facts=_facts(clock),
+            server_facts=_facts(clock, features),
             engine_facts=_engine_facts,
             channel_connect_timeout_s=1.0,
             drain_timeout_s=drain_timeout_s,
@@ -225,7 +227,7 @@ async def open_world(
             organization_id=kitchen.organization_id,
             key=kitchen.key,
         )
-        async with open_features(world):
+        async with open_features(world, features):
             yield world
 
 
@@ -251,7 +253,7 @@ async def _engine_facts() -> EngineFacts:
     raise EngineUnavailable("A scripted engine has no facts. Start a real one.")
 
 
-def _facts(clock: Clock) -> ServerFacts:
+def _facts(clock: Clock, features: Iterable[Feature]) -> ServerFacts:
     return ServerFacts(
         version="1.2.3",
         openclaw_version="2026.9.6",
@@ -261,4 +263,5 @@ def _facts(clock: Clock) -> ServerFacts:
         pid=42,
         started_at=clock.now,
         relay_url=RELAY_URL,
+        features=[each.name for each in features],
     )

@@ -155,6 +155,13 @@ class HealthView(BaseModel):
     data_dir: Annotated[str, Field(examples=["/home/me/.local/share/chowder-local"])]
     pid: Annotated[int, Field(description="The server's process id.", examples=[4242])]
     started_at: datetime
+    features: Annotated[
+        list[str],
+        Field(
+            description="The features that are on, in the order in which they take part.",
+            examples=[["breakpoints", "approvals"]],
+        ),
+    ]
     engine: EngineHealth
     shortcuts_off: Annotated[
         dict[str, str] | None,

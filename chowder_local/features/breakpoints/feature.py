@@ -34,12 +34,7 @@ async def open_breakpoints(kernel: Services) -> AsyncIterator[Breakpoints]:
 def front() -> Front:
     from chowder_local.features.breakpoints import api, page
 
-    return Front(
-        operations=api.OPERATIONS,
-        pages=page.PAGES,
-        instance_button=page.hold_button,
-        held_call_part=page.held_call_part,
-    )
+    return Front(operations=api.OPERATIONS, pages=page.PAGES, parts=page.PARTS)
 
 
-FEATURE = Feature("breakpoints", open_breakpoints, front)
+FEATURE = Feature("breakpoints", __package__, open_breakpoints, front)

@@ -11,7 +11,7 @@ from chowder_local.core import untrusted_json
 from chowder_local.core.errors.requests import InputInvalid
 from chowder_local.core.visible_text import visible_text
 from chowder_local.dashboard.model_calls import HERE, call_of
-from chowder_local.dashboard.pages import notice, parse_form, part, redirect
+from chowder_local.dashboard.pages import PageParts, notice, parse_form, part, redirect
 from chowder_local.dashboard.routes import INSTANCE, MODEL_CALL, Page
 from chowder_local.features.breakpoints.model import BreakpointMatch, HeldCallRelease
 from chowder_local.features.breakpoints.service import Breakpoints
@@ -136,3 +136,5 @@ PAGES = (
     Page("POST", f"{INSTANCE}/hold", hold_next_call),
     Page("POST", f"{INSTANCE}/breakpoint/remove", remove_breakpoint),
 )
+
+PARTS = PageParts(instance_button=hold_button, held_call=held_call_part)

@@ -11,7 +11,7 @@ from chowder_local.core.errors.sandboxes import EngineDiskFull, EngineUnavailabl
 from chowder_local.core.metrics import Figures
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
 
     from chowder_local.instances.engine_protocol import Engine
@@ -35,6 +35,8 @@ class ServerFacts:
     pid: int
     started_at: datetime
     relay_url: str
+    features: Sequence[str]
+    """The names of those that are on."""
 
 
 PROBE_MAX_AGE = timedelta(seconds=1)

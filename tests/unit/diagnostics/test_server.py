@@ -45,8 +45,9 @@ async def test_the_report_has_all_findings(world: World, tmp_path: Path) -> None
     findings = await findings_of(world, tmp_path)
     assert set(findings) == {
         "versions", "data directory", "engine", "image", "shortcuts", "disk, data", "memory",
-        "port, API", "port, relay", "pool",
+        "port, API", "port, relay", "features", "pool",
     }  # fmt: skip
+    assert findings["features"].words == "breakpoints, approvals"
     assert findings["memory"].words.startswith("64.0 GB and 8 processors")
 
 

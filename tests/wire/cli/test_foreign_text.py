@@ -16,6 +16,7 @@ from chowder_local.api.openapi.document import document
 from chowder_local.cli import commands
 from chowder_local.cli.main import chowder_local, run
 from chowder_local.cli.options import examples_of
+from chowder_local.features.approvals import commands as approvals
 from chowder_local.features.front import all_operations
 from chowder_local.seeding import remote
 from tests.unit.cli.test_main import commands_below
@@ -167,7 +168,8 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("seed.yaml", "support/seed.yaml", "support-dev/seed.yaml"):
         (tmp_path / name).write_text(json.dumps(declared))
     (tmp_path / "tides/SKILL.md").write_text("x")
-    monkeypatch.setattr(commands, "_choose", lambda resources, *_: resources[0])
+    for module in (commands, approvals):
+        monkeypatch.setattr(module, "choose", lambda resources, *_: resources[0])
     monkeypatch.setattr(commands, "choose_instance", lambda resources, _: resources[0])
     monkeypatch.setattr(remote, "find_instance", lambda client, _: client.instances()[0])
     monkeypatch.setattr("chowder_local.cli.exec.healthy_server", lambda _: {})

@@ -22,6 +22,7 @@ async def test_the_status_is_ok_while_the_engine_answers(world: World) -> None:
         "data_dir": "/somewhere",
         "pid": 42,
         "started_at": "2026-05-04T03:02:01+00:00",
+        "features": ["breakpoints", "approvals"],
         "engine": {"reachable": True, "version": "Scripted 1.0", "error": None},
         "shortcuts_off": {},
         "relay": {"url": "http://relay.local:2470"},

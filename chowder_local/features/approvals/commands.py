@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.commands import Row, noun, short_id
+from chowder_local.cli.commands import Row, choose, noun, short_id
 from chowder_local.cli.output import at
-from chowder_local.openclaw.approvals import Ask, Decision, Security
+from chowder_local.features.approvals.openclaw import Ask, Decision, Security
 
 if TYPE_CHECKING:
     from chowder_local.client import Client
@@ -45,6 +45,11 @@ def _described(policy: dict[str, Any]) -> str:
     )
 
 
+def _find(client: Client, reference: str, given: dict[str, Any]) -> dict[str, Any]:
+    waiting = client.approvals(given["instance"]["id"])
+    return choose([{**each, "name": each["command"]} for each in waiting], reference, "approval")
+
+
 # fmt: off
 approvals = noun("approvals", """List commands that wait for an approval, allow or deny them.
 
@@ -74,5 +79,5 @@ approvals = noun("approvals", """List commands that wait for an approval, allow 
             click.option("--allow", multiple=True, metavar="PROGRAM",
                 help="All programs on the list, by name or pattern of the path; '' for none."),
         ), line=_described),
-})
+}, {"approval": _find})
 # fmt: on

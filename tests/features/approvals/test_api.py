@@ -11,7 +11,8 @@ from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import RELAY_HOSTNAME
 from chowder_local.core.long_values import LONG_CHARS
-from chowder_local.openclaw import approvals as openclaw
+from chowder_local.features.approvals import openclaw
+from chowder_local.features.approvals.service import Approvals
 from chowder_local.openclaw import gateway
 from tests.api.dashboard.conftest import Visitor
 from tests.scripted.gateway import ok, refused
@@ -161,7 +162,7 @@ async def test_what_gateways_tell_is_listed_without_asking_them_and_once(
         return (await sandbox.post("/gateway-events", json=content, headers=headers)).status_code
 
     def known() -> list[str]:
-        return [each.id for each in world.approvals.known(instance)]
+        return [each.id for each in world.feature(Approvals).known(instance)]
 
     assert await tell((openclaw.REQUESTED, raw()), token="other.0") == 401
     assert await tell((openclaw.REQUESTED, raw()), ("agent", {}), (openclaw.REQUESTED, 7)) == 204
@@ -206,7 +207,7 @@ async def test_what_a_sandbox_tells_is_bounded(
     many = [raw(f"a-{number}", "x" * 30_000) for number in range(101)]
     content = {"events": [{"event": openclaw.LIST, "payload": many}]}
     await sandbox.post("/gateway-events", json=content, headers=headers)
-    known = http.world.approvals.known(instance)
+    known = http.world.feature(Approvals).known(instance)
     assert len(known) == 100
     assert len(known[0].command) == openclaw.MAX_COMMAND
     long = b'{"events": "' + b"x" * 4 * 1024 * 1024 + b'"}'

@@ -17,8 +17,8 @@ from chowder_local.core.errors.agents import (
     RpcRefused,
 )
 from chowder_local.core.events import ChangeSignal, EventType
-from chowder_local.openclaw import approvals
-from chowder_local.openclaw.approvals import Outcome
+from chowder_local.features.approvals import openclaw
+from chowder_local.features.approvals.openclaw import Outcome
 from chowder_local.openclaw.gateway import is_unanswered
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, InstanceId, SandboxId
     from chowder_local.core.events import Events
-    from chowder_local.instances.engine_protocol import Engine
-    from chowder_local.instances.gateway_events import GatewayEvents
-    from chowder_local.instances.lifecycle.residency import Residency
-    from chowder_local.openclaw.approvals import (
+    from chowder_local.features.approvals.openclaw import (
         AllowedCommand,
         Approval,
         ApprovalPolicy,
         Decision,
     )
+    from chowder_local.instances.engine_protocol import Engine
+    from chowder_local.instances.gateway_events import GatewayEvents
+    from chowder_local.instances.lifecycle.residency import Residency
     from chowder_local.openclaw.gateway import GatewayOf
 
 log = logging.getLogger(__name__)
@@ -74,9 +74,9 @@ class Approvals:
         self.changes = ChangeSignal()
         """Something waits, or does not any more."""
         self.gateway_events.handlers |= {
-            approvals.REQUESTED: self._note_requested,
-            approvals.RESOLVED: self._note_resolved,
-            approvals.LIST: self._note_list,
+            openclaw.REQUESTED: self._note_requested,
+            openclaw.RESOLVED: self._note_resolved,
+            openclaw.LIST: self._note_list,
         }
 
     def known(self, instance: Instance) -> list[Approval]:
@@ -105,7 +105,7 @@ class Approvals:
         gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
         before = {each.id for each in self.known(instance)}
         try:
-            listed = await gateway.call_as_client(approvals.LIST, {})
+            listed = await gateway.call_as_client(openclaw.LIST, {})
         except GatewayUnavailable as busy:
             log.info("instance %s: is asked again what waits: %s", instance.id, busy)
         else:
@@ -117,11 +117,11 @@ class Approvals:
         listed = {each.id: each for each in await self.list(instance)}
         if (found := listed.get(approval_id)) is None:
             raise ApprovalNotFound
-        params = {"id": approval_id, "decision": approvals.written(decision)}
+        params = {"id": approval_id, "decision": openclaw.written(decision)}
         async with self.residency.using(instance) as instance:
             gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
             try:
-                await gateway.call_as_client(approvals.RESOLVE, params)
+                await gateway.call_as_client(openclaw.RESOLVE, params)
             except RpcRefused as refused:
                 if any(each in str(refused) for each in ("unknown or expired", "already resolved")):
                     raise ApprovalNotFound from None
@@ -134,9 +134,9 @@ class Approvals:
         """By what OpenClaw asks."""
         async with self.residency.using(instance) as instance:
             gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
-            answer = await gateway.call_as_client(approvals.GET_POLICY, {})
+            answer = await gateway.call_as_client(openclaw.GET_POLICY, {})
             config = await gateway.call("config.get", {})
-        return approvals.read_policy(
+        return openclaw.read_policy(
             untrusted_json.object_of(answer), untrusted_json.object_at(config, "config")
         )
 
@@ -153,12 +153,12 @@ class Approvals:
             config = untrusted_json.object_at(await gateway.call("config.get", {}), "config")
             for _ in range(ATTEMPTS):
                 answer = untrusted_json.object_of(
-                    await gateway.call_as_client(approvals.GET_POLICY, {})
+                    await gateway.call_as_client(openclaw.GET_POLICY, {})
                 )
-                file = approvals.changed_policy(answer, words, allowlist)
+                file = openclaw.changed_policy(answer, words, allowlist)
                 params = {"file": file, "baseHash": answer.get("hash")}
                 try:
-                    await gateway.call_as_client(approvals.SET_POLICY, params)
+                    await gateway.call_as_client(openclaw.SET_POLICY, params)
                 except RpcRefused as refused:
                     # A command that is allowed for ever, or a use of the list, is written there.
                     if _CHANGED not in str(refused):
@@ -170,7 +170,7 @@ class Approvals:
                     is_repeated = True
                 else:
                     # Without another call, which could fail though the policy is set.
-                    return approvals.read_policy({"file": file}, config)
+                    return openclaw.read_policy({"file": file}, config)
         raise GatewayUnavailable("the policy changes faster than it can be set")
 
     def forget(self, instance_id: InstanceId) -> None:
@@ -182,7 +182,7 @@ class Approvals:
         self, instance: Instance, listed: Any, before: Collection[str] | None = None
     ) -> None:
         """What is not in the list has ended; what came since it was asked for may be missing."""
-        read = map(approvals.read_approval, untrusted_json.objects_of(listed))
+        read = map(openclaw.read_approval, untrusted_json.objects_of(listed))
         current = {each.id: each for each in read if each is not None}
         for each in self.known(instance):
             if each.id not in current and (before is None or each.id in before):
@@ -192,7 +192,7 @@ class Approvals:
             self._begin(instance, each)
 
     def _note_requested(self, instance: Instance, payload: Any) -> None:
-        approval = approvals.read_approval(untrusted_json.object_of(payload))
+        approval = openclaw.read_approval(untrusted_json.object_of(payload))
         if approval is not None:
             self._begin(instance, approval)
 
@@ -201,7 +201,7 @@ class Approvals:
         approval_id = untrusted_json.text_of(raw.get("id"))
         _, waiting = self._waiting.get(instance.id, (None, {}))
         if (known := waiting.get(approval_id)) is not None:
-            self._end(instance, approval_id, approvals.read_outcome(raw, known.until))
+            self._end(instance, approval_id, openclaw.read_outcome(raw, known.until))
 
     def _begin(self, instance: Instance, approval: Approval) -> None:
         self.known(instance)

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from chowder_local.api.schemas.fields import Id, View
 from chowder_local.core.strict_model import StrictModel
-from chowder_local.openclaw.approvals import AllowedCommand, Ask, Decision, Security
+from chowder_local.features.approvals.openclaw import AllowedCommand, Ask, Decision, Security
 
 if TYPE_CHECKING:
-    from chowder_local.openclaw.approvals import Approval
+    from chowder_local.features.approvals.openclaw import Approval
 
 MAX_PATTERN = 1_000
 

@@ -1,4 +1,4 @@
-"""Breakpoints by the API; tests/wire/test_breakpoints.py has what they do to model calls."""
+"""Breakpoints by the API; test_wire.py has what they do to model calls."""
 
 from __future__ import annotations
 

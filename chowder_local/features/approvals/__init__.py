@@ -1,0 +1,1 @@
+"""Approvals: commands of agents that wait until somebody lets them run."""

@@ -1,0 +1,9 @@
+"""What the tests of features share with those of the kernel."""
+
+from __future__ import annotations
+
+from tests.api.conftest import agent, app, http, shared
+from tests.api.dashboard.conftest import visitor
+from tests.wire.conftest import serve
+
+__all__ = ["agent", "app", "http", "serve", "shared", "visitor"]
