@@ -114,7 +114,7 @@ def test_two_features_of_one_name_are_refused(install: Any) -> None:
 
 def test_two_features_with_one_address_are_refused(install: Any) -> None:
     features = choose((), install("chowder_local.features", twin="other:TWIN"))
-    with pytest.raises(SettingsInvalid, match=r"one address: PUT /local/instances/.*/breakpoint"):
+    with pytest.raises(SettingsInvalid, match=r"one address: GET /local/instances/.*/breakpoint"):
         whole_of(features)
 
 
