@@ -158,7 +158,7 @@ class EarlierAnswers:
                 end
                 for end in range(1, min(len(answers), MAX_PARTS) + 1)
                 for start in range(end)
-                if progress.is_whole(answers[start:end])
+                if progress.is_whole(answers[start:end]) and _have(answers[start:end], text)
             )
             answers = answers[next(ends, 0) :]
         return [each for each in answers if self.until is None or each.at >= self.until]
@@ -179,6 +179,12 @@ _UNSEEN = re.compile(r"\]\([^()\s]*\)|```\w*")
 
 def _count_letters(text: str) -> int:
     return sum(map(str.isalnum, text))
+
+
+def _have(messages: Iterable[ChannelMessage], text: str) -> bool:
+    """Whether the letters of a text are in the messages, in order: many texts have as many."""
+    there = iter("".join(each.text or "" for each in messages))
+    return all(each in there for each in _UNSEEN.sub("", text) if each.isalnum())
 
 
 def number_of(name: str, bits: int = 31) -> int:

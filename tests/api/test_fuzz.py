@@ -76,6 +76,7 @@ WHILE_RUNNING = [
     "POST /local/instances/{instance_id}/clock/advance",
     "DELETE /local/instances/{instance_id}/activity/{item_id}",
     "POST /local/instances/{instance_id}/sessions/{session_id}/abort",
+    "POST /local/instances/{instance_id}/sessions/{session_id}/compact",
     "POST /local/instances/{instance_id}/sessions/{session_id}/rewind",
 ]
 """Operations of an agent that no other one boots again."""

@@ -13,6 +13,7 @@ from chowder_local.app import relay_app
 from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.long_values import LONG_CHARS
+from chowder_local.instances.conversations.channel_turns import CALLS_MAX
 from chowder_local.messengers.service import STAND_INS
 from chowder_local.messengers.stand_in import MAX_JSON_BYTES
 from chowder_local.openclaw.channel_table import CHANNELS
@@ -106,6 +107,61 @@ async def test_a_late_answer_is_not_that_of_the_next_message(
         await mailbox.add("agent", person="Ada", text="Working")
         await mailbox.add("agent", person="Ada", text="Three")
     answer = await mailbox.add("agent", person="Ada", text="Three")
+    assert [each["id"] for each in (await asking).json()["answers"]] == [answer.id]
+
+
+@pytest.mark.parametrize("others", [1, CALLS_MAX])
+async def test_a_turn_of_the_same_words_in_another_channel_leaves_no_answer_to_wait_for(
+    http: Api, path: str, others: int
+) -> None:
+    mailbox = await mailbox_of(http, path)
+    await http.post(path, json={"from": "Ada", "text": "Hello"})
+    begun_call(http, path, "Hello", "t-1", "Three").finish("offline")
+    http.world.clock.advance(1)
+    await mailbox.add("agent", person="Ada", text="Three")
+    for number in range(others):
+        begun_call(http, path, "Hello", f"elsewhere-{number}", "Three").finish("offline")
+    http.world.clock.advance(1)
+    asking = asyncio.create_task(
+        http.post(path, json={"from": "Ada", "text": "Which?", "wait_s": 30})
+    )
+    await eventually(lambda: mailbox.messages[-1].text == "Which?", "it is said")
+    begun_call(http, path, "Which?", "t-2", "Three").finish("offline")
+    answer = await mailbox.add("agent", person="Ada", text="Three")
+    assert [each["id"] for each in (await asking).json()["answers"]] == [answer.id]
+
+
+async def test_what_is_said_again_when_it_was_answered_is_answered_again(
+    http: Api, path: str
+) -> None:
+    mailbox = await mailbox_of(http, path)
+    for text in ("Hello", "Which?"):
+        await http.post(path, json={"from": "Ada", "text": text})
+        # Matrix's turns have all the same id.
+        begun_call(http, path, text, "t-1", "Three").finish("offline")
+        http.world.clock.advance(1)
+        await mailbox.add("agent", person="Ada", text="Three")
+    http.world.clock.advance(1)
+    asking = asyncio.create_task(
+        http.post(path, json={"from": "Ada", "text": "Hello", "wait_s": 30})
+    )
+    await eventually(lambda: mailbox.messages[-1].text == "Hello", "it is said again")
+    begun_call(http, path, "Hello", "t-1", "Three").finish("offline")
+    answer = await mailbox.add("agent", person="Ada", text="Three")
+    assert [each["id"] for each in (await asking).json()["answers"]] == [answer.id]
+
+
+async def test_only_a_late_answer_of_the_same_letters_is_left_out(http: Api, path: str) -> None:
+    mailbox = await mailbox_of(http, path)
+    await http.post(path, json={"from": "Ada", "text": "Which?"})
+    begun_call(http, path, "Which?", "t-1", "Turn 1. You said: Which?").finish("offline")
+    http.world.clock.advance(1)
+    asking = asyncio.create_task(
+        http.post(path, json={"from": "Ada", "text": "How many?", "wait_s": 30})
+    )
+    await eventually(lambda: mailbox.messages[-1].text == "How many?", "it is said")
+    begun_call(http, path, "How many?", "t-2", "Turn 2. You said: How many?").finish("offline")
+    answer = await mailbox.add("agent", person="Ada", text="Turn 2. You said: How many?")
     assert [each["id"] for each in (await asking).json()["answers"]] == [answer.id]
 
 

@@ -319,7 +319,7 @@ def test_testcontainers_and_the_plugin_start_one_and_leave_nothing(
     # Of a run that was killed: a lease that nobody holds.
     left_over = engine.containers.create(server_tag(), name=f"chowder-tests-{uuid.uuid4().hex}")
     Lease.take(Settings.read(env).leases_dir, container_facts(str(left_over.name)))
-    before = {str(each.id) for each in engine.containers.list(all=True)}
+    before = {str(each.id) for each in engine.containers.list(all=True, ignore_removed=True)}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rP", "--chowder", "container"],
         cwd=tmp_path, env=env, capture_output=True, text=True, check=False, timeout=600,

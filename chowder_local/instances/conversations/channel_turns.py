@@ -40,11 +40,19 @@ def earlier_answers(
         return EarlierAnswers()
     since = takewhile(lambda each: each.at > earlier[0].at, latest_calls)
     calls = list(islice(since, CALLS_MAX))[::-1]
-    before = {(each.turn_id, each.last_message) for each in calls if each.at <= message.at}
+    if len(calls) == CALLS_MAX:
+        # Whoever has waited for longer waits no more, and the turn may be none of these calls.
+        earlier = [each for each in earlier if each.at >= calls[0].at]
+    turns = [(each, _turn_of(each, calls)) for each in earlier]
+    going_on = {
+        (each.turn_id, each.last_message)
+        for each in calls
+        if each.at <= message.at and not _is_last(each, message.at)
+    }
 
     def is_earlier(call: ModelCall) -> bool:
-        is_known = (call.turn_id, call.last_message) in before
-        is_of_earlier = any(_has(call, each) for each in earlier)
+        is_known = (call.turn_id, call.last_message) in going_on
+        is_of_earlier = any(call.turn_id == turn_id and _has(call, each) for each, turn_id in turns)
         return is_of_earlier and (is_known or not _has(call, message))
 
     others = [each for each in calls if is_earlier(each)]
@@ -54,6 +62,22 @@ def earlier_answers(
     later = (each for each in calls if each.at > message.at and each.session_key == session)
     until = next((each.at for each in later if not is_earlier(each)), UNKNOWN)
     return EarlierAnswers(tuple(each.output.text for each in others), until)
+
+
+def _turn_of(message: ChannelMessage, calls: Iterable[ModelCall]) -> str | None:
+    """The first turn since a message that has it; people may say the same elsewhere later."""
+    of_message = (each for each in calls if each.at > message.at and _has(each, message))
+    return next((each.turn_id for each in of_message), None)
+
+
+def _is_last(call: ModelCall, moment: datetime) -> bool:
+    """Whether a call had said the last of its turn by then.
+
+    The turns of a connection may have one id for all: Matrix's and Nostr's do.
+    """
+    if call.took_s is None or call.at + timedelta(seconds=call.took_s) > moment:
+        return False
+    return bool(call.output.text) and not call.output.calls
 
 
 def _is_over(call: ModelCall, message: ChannelMessage, mailbox: Mailbox) -> bool:
