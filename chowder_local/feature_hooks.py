@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import InstanceId
     from chowder_local.relay.holds import BeforeModelCall
+    from chowder_local.relay.metering import Reserve
 
     Asked = Callable[[InstanceId], bool]
 
@@ -20,6 +21,8 @@ class FeatureHooks:
 
     before_model_call: list[BeforeModelCall] = field(default_factory=list)
     """The first that holds a call decides how it goes on."""
+    reserve: list[Reserve] = field(default_factory=list)
+    """Each keeps what a call may take before it is sent, or refuses it."""
     may_hold: list[Asked] = field(default_factory=list)
     """Whether an agent's model calls may be held, so that streams of its answers show it."""
     standing_work: list[Asked] = field(default_factory=list)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from chowder_local.accounts.budgets import Budgets
 from chowder_local.accounts.cost_report import CostReports
 from chowder_local.accounts.credentials import ModelCredentials
 from chowder_local.accounts.keys import Authentication, DashboardSessions, Keys
@@ -91,7 +90,6 @@ from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.relay.upstreams import Catalogue, Upstreams
 from chowder_local.store.agent_entries import AgentEntries
-from chowder_local.store.budgets import BudgetQueries
 from chowder_local.store.channel_messages import ChannelMessageQueries
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
 from chowder_local.store.database import MetaQueries
@@ -215,14 +213,6 @@ class Services:
         self.subscriptions = Subscriptions(self.organizations, self.secret_box, self.clock)
         self.prices = Prices({name: Price(*usd) for name, usd in self.settings.prices.items()})
         self.cost_reports = CostReports(self.usage, self.prices)
-        self.budgets = Budgets(
-            queries=BudgetQueries(self.database),
-            prices=self.prices,
-            cost_reports=self.cost_reports,
-            events=self.events,
-            clock=self.clock,
-            max_calls_per_message=self.settings.max_calls_per_message,
-        )
         self.faults = Faults(self.events, self.clock)
         self.dashboard_sessions = DashboardSessions(
             authentication=self.authentication,
@@ -257,11 +247,11 @@ class Services:
             ),
             journal=self.journal,
             metering=Metering(self.usage, self.clock),
-            budgets=self.budgets,
             local_model=self.local_model,
             session_watch=self.session_watch,
             compactions=Compactions(settings.compaction_timeout_s, self.model_failures),
             before_model_call=self.feature_hooks.before_model_call,
+            reserve=self.feature_hooks.reserve,
         )
 
         self.inbox = Inbox(
@@ -694,7 +684,6 @@ class Services:
     def _forget(self, instance_id: InstanceId) -> None:
         """Drops what is in memory of an instance that is deleted."""
         self.scripts.forget(instance_id)
-        self.budgets.forget(instance_id)
         self.recordings.remove(instance_id)
         self.residency.forget(instance_id)
         self.call_log.remove(instance_id)

@@ -23,8 +23,6 @@ from chowder_local.api.handlers import (
 )
 from chowder_local.api.operations import MESSAGE_BODY_BYTES, PICTURE_BODY_BYTES, Operation
 from chowder_local.api.schemas.accounts import (
-    BudgetSetting,
-    BudgetView,
     CheckoutCreation,
     IssuedKeyView,
     KeyCreation,
@@ -260,14 +258,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST",   "/local/instances/{instance_id}/jobs/{job_id}/run",                     jobs.run_job,                        ORG,       "runJob",                "Run a job now",                  None,                BegunRunView, 202, (409, 502), tool="run_job"),
     Operation("GET",    "/local/instances/{instance_id}/jobs/{job_id}/runs",                    jobs.list_job_runs,                  ORG,       "listJobRuns",           "List a job's runs",              None,                [RunView], 200, (409, 502), RunQuery, tool="list_job_runs"),
     Operation("POST",   "/local/instances/{instance_id}/wake",                                  jobs.wake_instance,                  ORG,       "wakeInstance",          "Wake an agent",                  WakeBody,            None, 204, (409, 502), tool="wake_instance"),
-    Operation("GET",    "/local/instances/{instance_id}/budget",                                accounts.get_budget,                 ORG,       "getInstanceBudget",     "Show an instance's budget",      None,                BudgetView, 200, (404,), python="budget", tool="get_instance_budget"),
-    Operation("PUT",    "/local/instances/{instance_id}/budget",                                accounts.set_budget,                 ORG,       "setInstanceBudget",     "Set an instance's budget",       BudgetSetting,       BudgetView, is_audited=True, python="set_budget", tool="set_instance_budget"),
-    Operation("DELETE", "/local/instances/{instance_id}/budget",                                accounts.delete_budget,              ORG,       "deleteInstanceBudget",  "Remove an instance's budget",    None,                None, 204, is_audited=True, python="remove_budget"),
     Operation("GET",    "/local/organization",                                                  accounts.get_organization_settings,  ORG,       "getOrganizationSettings", "Show the organization's settings", None,            LocalOrganizationView),
     Operation("PATCH",  "/local/organization",                                                  accounts.set_organization_settings,  ORG,       "setOrganizationSettings", "Set the organization's settings", LocalOrganizationChange, LocalOrganizationView, is_audited=True),
-    Operation("GET",    "/local/budget",                                                        accounts.get_budget,                 ORG,       "getBudget",             "Show the organization's budget", None,                BudgetView, 200, (404,), python="budget", tool="get_budget"),
-    Operation("PUT",    "/local/budget",                                                        accounts.set_budget,                 ORG,       "setBudget",             "Set the organization's budget",  BudgetSetting,       BudgetView, is_audited=True, python="set_budget", tool="set_budget"),
-    Operation("DELETE", "/local/budget",                                                        accounts.delete_budget,              ORG,       "deleteBudget",          "Remove the organization's budget", None,                None, 204, is_audited=True, python="remove_budget"),
     Operation("GET",    "/local/instances/{instance_id}/usage",                                 history.get_instance_usage,          ORG,       "getInstanceUsage",      "Show an instance's usage",       None,                UsageReportView, 200, (), UsageQuery, python="usage"),
     Operation("GET",    "/local/usage",                                                         history.get_usage,                   ORG,       "getUsage",              "Show the organization's usage",  None,                UsageReportView, 200, (), UsageQuery, tool="get_usage"),
     Operation("POST",   "/local/instances/{instance_id}/snapshots",                             snapshots.create_snapshot,           ORG,       "createSnapshot",        "Take a snapshot",                SnapshotCreation,    SnapshotView, 201, (400, 409, 502), python="take_snapshot", tool="take_snapshot"),

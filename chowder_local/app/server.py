@@ -122,7 +122,6 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         engine_facts=partial(engine.facts, machine.engine_address),
         tasks=await stack.enter_async_context(owned_tasks()),
     )
-    await stack.enter_async_context(open_features(services, features))
     if settings.otlp_endpoint:
         export = _export_traces(settings.otlp_endpoint, services)
         last.push_async_callback(asyncio.to_thread, export.close)
@@ -136,7 +135,7 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         offline=settings.offline,
         tier=settings.tier,
     )
-    await services.budgets.open(services.default_organization_id, settings.budget_usd)
+    await stack.enter_async_context(open_features(services, features))
     # Closed first: the model calls that it cuts off end turns, which begins tasks.
     await stack.enter_async_context(
         serve_relay(
@@ -164,7 +163,6 @@ async def begin(services: Services) -> None:
         "use of keys": services.key_queries.uses.run,
         "use of sessions": services.sessions.uses.run,
         "usage": services.usage.run,
-        "budgets": services.budgets.run,
         "histories": services.histories.run,
         "usage samples": services.usage_samples.run,
         "idempotency": services.idempotency.run,
@@ -191,8 +189,6 @@ async def _write_back(services: Services) -> None:
         services.key_queries.uses, services.sessions.uses, services.usage, services.histories
     ):  # fmt: skip
         await queries.write()
-    with logging_errors("writing budgets"):
-        await services.budgets.write()
 
 
 def open_events(shutdown: Shutdown, stack: AsyncExitStack) -> Events:

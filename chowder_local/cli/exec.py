@@ -21,7 +21,6 @@ from chowder_local.cli.seed import SEED_PATH, read_file, seed_server
 from chowder_local.cli.server_process import healthy_server
 from chowder_local.core.addresses import free_port
 from chowder_local.core.data_dir_layout import DATA_DIR
-from chowder_local.core.domain import BudgetPeriod
 from chowder_local.core.errors import FAILURE
 from chowder_local.core.errors.process import SettingsInvalid
 
@@ -185,7 +184,7 @@ def _budget(client: Client, signals: Signals, usd: float) -> Iterator[None]:
             "The organization has a budget already ('chowder-local budget show'), which limits the "
             "command as well. Remove it, or leave --budget out."
         )
-    client.set_budget(BudgetPeriod.TOTAL, usd=usd)
+    client.set_budget("total", usd=usd)
     try:
         yield
     finally:

@@ -45,7 +45,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "hooks": ("messages", "Send webhooks to agents."),
     "inbox": ("messages", "List the webhooks that an agent sent."),
     "usage": ("history", "Show what model calls cost."),
-    "budget": ("accounts", "Limit what model calls may cost."),
+    "budget": ("chowder_local.features.budgets.commands", "Limit what model calls may cost."),
     "files": ("agent_contents", "List, read, download and upload an agent's files."),
     "keys": ("accounts", "List, create and revoke scoped keys."),
     "channels": ("agent_contents", "List, connect and pair an agent's channels to messengers."),

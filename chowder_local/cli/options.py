@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from chowder_local.cli.output import Output, agrees
-from chowder_local.core.domain import MAX_BUDGET_USD, is_release
+from chowder_local.core.domain import MAX_USD, is_release
 from chowder_local.core.errors import ChowderError
 from chowder_local.core.visible_text import visible_line
 from chowder_local.core.wording import PROGRAM
@@ -129,7 +129,7 @@ class Usd(click.FloatRange):
     """An amount of USD."""
 
     def __init__(self) -> None:
-        super().__init__(min=0, max=MAX_BUDGET_USD)
+        super().__init__(min=0, max=MAX_USD)
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

@@ -665,33 +665,6 @@ class PlainCalls(Transport):
         self._call("POST", f"/local/instances/{segment(instance_id)}/wake", json=given(text=text),
                 timeout=self._turn_timeout)
 
-    def budget(self, instance_id: str | None = None) -> Json:
-        """The budget, and what has been spent of it in its period."""
-        return self._call("GET", f"/local{optional('/instances/', instance_id)}/budget")
-
-    def set_budget(self, per: str, instance_id: str | None = None, *, usd: float | None = None,
-            tokens: int | None = None, model_calls: int | None = None) -> Json:
-        """Limits what model calls may take in a period. Past it they get a 402, and turns end at
-        once.
-
-        It replaces the former limits; what was spent stays counted if the period is of the same
-        kind.
-
-        `usd`: USD at list price, or that of CHOWDER_PRICES.
-
-        `tokens`: Input and output tokens.
-
-        `model_calls`: Model calls, with those that the offline model answers.
-
-        `per`: `day` and `month` are those of UTC; `total` is since the budget was set.
-        """
-        return self._call("PUT", f"/local{optional('/instances/', instance_id)}/budget",
-                json=given(usd=usd, tokens=tokens, model_calls=model_calls, per=per))
-
-    def remove_budget(self, instance_id: str | None = None) -> None:
-        """Removes the budget, if there is one, with what was spent of it."""
-        self._call("DELETE", f"/local{optional('/instances/', instance_id)}/budget")
-
     def organization_settings(self) -> Json:
         """The settings of the organization that only the local server has."""
         return self._call("GET", "/local/organization")
@@ -773,6 +746,33 @@ class PlainCalls(Transport):
         """
         return self._call("POST", f"/local/instances/{segment(instance_id)}/upgrade",
                 json=given(to=to, dry_run=dry_run), timeout=self._turn_timeout)
+
+    def budget(self, instance_id: str | None = None) -> Json:
+        """The budget, and what has been spent of it in its period."""
+        return self._call("GET", f"/local{optional('/instances/', instance_id)}/budget")
+
+    def set_budget(self, per: str, instance_id: str | None = None, *, usd: float | None = None,
+            tokens: int | None = None, model_calls: int | None = None) -> Json:
+        """Limits what model calls may take in a period. Past it they get a 402, and turns end at
+        once.
+
+        It replaces the former limits; what was spent stays counted if the period is of the same
+        kind.
+
+        `usd`: USD at list price, or that of CHOWDER_PRICES.
+
+        `tokens`: Input and output tokens.
+
+        `model_calls`: Model calls, with those that the offline model answers.
+
+        `per`: `day` and `month` are those of UTC; `total` is since the budget was set.
+        """
+        return self._call("PUT", f"/local{optional('/instances/', instance_id)}/budget",
+                json=given(usd=usd, tokens=tokens, model_calls=model_calls, per=per))
+
+    def remove_budget(self, instance_id: str | None = None) -> None:
+        """Removes the budget, if there is one, with what was spent of it."""
+        self._call("DELETE", f"/local{optional('/instances/', instance_id)}/budget")
 
     def breakpoint(self, instance_id: str) -> Json:
         """The instance's breakpoint."""

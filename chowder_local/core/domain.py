@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from calendar import monthrange
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -315,58 +314,8 @@ class Snapshot:
         return frozenset(self.content.get("switched_off_jobs") or ())
 
 
-MAX_BUDGET_USD = 1e9
-
-
-class BudgetPeriod(StrEnum):
-    """In which time a budget may be spent: a day or a month, in UTC, or since it was set."""
-
-    DAY = "day"
-    MONTH = "month"
-    TOTAL = "total"
-
-    def begin(self, at: datetime) -> datetime:
-        """The beginning of the day or month of a time; the time itself for a total."""
-        if self is BudgetPeriod.TOTAL:
-            return at
-        day = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        return day if self is BudgetPeriod.DAY else day.replace(day=1)
-
-    def end(self, begin: datetime) -> datetime | None:
-        """When a period ends that began then; None for a total."""
-        if self is BudgetPeriod.TOTAL:
-            return None
-        days = 1 if self is BudgetPeriod.DAY else monthrange(begin.year, begin.month)[1]
-        return begin + timedelta(days=days)
-
-
-@dataclass(frozen=True)
-class BudgetLimits:
-    """The most that model calls may take in a period; None is no limit."""
-
-    per: BudgetPeriod
-    usd: float | None = None
-    tokens: int | None = None
-    model_calls: int | None = None
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What model calls have taken."""
-
-    usd: float = 0.0
-    tokens: int = 0
-    model_calls: int = 0
-
-    def __add__(self, other: Spent) -> Spent:
-        return Spent(
-            self.usd + other.usd,
-            self.tokens + other.tokens,
-            self.model_calls + other.model_calls,
-        )
-
-    def __sub__(self, other: Spent) -> Spent:
-        return self + Spent(-other.usd, -other.tokens, -other.model_calls)
+MAX_USD = 1e9
+"""The most that a setting may name."""
 
 
 @dataclass(frozen=True)

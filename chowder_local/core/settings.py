@@ -19,7 +19,7 @@ from chowder_local.core.data_dir_layout import (
     absolute,
     default_data_dir,
 )
-from chowder_local.core.domain import MAX_BUDGET_USD, Egress, ModelProvider, Tier
+from chowder_local.core.domain import MAX_USD, Egress, ModelProvider, Tier
 from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ class Settings(DataDirLayout, BaseModel):
     budget_usd: float | None = Field(
         None,
         ge=0,
-        le=MAX_BUDGET_USD,
+        le=MAX_USD,
         # Nothing reaches a budget of NaN.
         allow_inf_nan=False,
         description="Budget of the default organization in USD, in total: past it, its agents' "

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from chowder_local.relay.call_log import ModelCall
 
     InstancePart = Callable[[Request, Instance], Markup]
+    UsagePart = Callable[[Request, Instance | None], Markup]
+    """Gets the instance if the page is of one only."""
     HeldCallPart = Callable[[Request, ModelCall, Any], Markup]
     """Gets the call and its content, as `model_calls` parses it."""
 
@@ -46,6 +48,7 @@ class PageParts:
     """Beside an agent's status in the list of all."""
     held_call: HeldCallPart | None = None
     """On the page of a call that is held."""
+    below_usage: UsagePart | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,12 @@ def instance_parts(
     """What features show of an instance in a place, in order."""
     found = map(place, dashboard(request).parts)
     return [each(request, instance) for each in found if each is not None]
+
+
+def usage_parts(request: Request, only: Instance | None) -> list[Markup]:
+    """What features show below the usage of all agents, or of one, in order."""
+    found = [each.below_usage for each in dashboard(request).parts]
+    return [each(request, only) for each in found if each is not None]
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -10,31 +10,26 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, Field
 
 from chowder_local.accounts.cost_report import Tally
-from chowder_local.api.schemas.accounts import BudgetSetting
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.dashboard.charts import SERIES_MAX, BarChart, Series, bar_chart
 from chowder_local.dashboard.instances import find_instance
-from chowder_local.dashboard.pages import dialog, notice, page, parse_form, part, with_query
+from chowder_local.dashboard.pages import page, usage_parts, with_query
 from chowder_local.dashboard.rendering import day, money, number
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
 from chowder_local.relay import prices
-from chowder_local.relay.wire.wire_format import MAX_TOKENS
 from chowder_local.store.usage import OTHERS, Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from markupsafe import Markup
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from chowder_local.accounts.budgets import Budget
     from chowder_local.accounts.cost_report import BilledModel, SpendingOverTime
-    from chowder_local.core.domain import InstanceId, OrganizationId
+    from chowder_local.core.domain import InstanceId
 
 HERE = "/usage"
-BUDGET = "_budget.html"
 UNKNOWN_MODEL = "unknown"
 NOT_BILLED = "not billed"
 
@@ -65,13 +60,6 @@ class Range(StrEnum):
         if self is Range.QUARTER:
             return any_day - timedelta(days=any_day.weekday())
         return any_day.replace(day=1) if self is Range.YEAR else any_day
-
-
-class BudgetForm(BudgetSetting):
-    """A form's fields are texts."""
-
-    tokens: int | None = Field(None, ge=0, le=MAX_TOKENS)
-    model_calls: int | None = Field(None, ge=0, le=MAX_TOKENS)
 
 
 class UsagePageQuery(BaseModel):
@@ -119,7 +107,6 @@ async def show(request: Request) -> Response:
     spent = await services(request).cost_reports.over_time(
         organization_id, span, only.id if only else None
     )
-    budget = services(request).budgets.find(only.id if only else organization_id)
     times, groups = _times(spent.span, query.range), _groups(spent.models)
     return await page(
         request,
@@ -136,41 +123,8 @@ async def show(request: Request) -> Response:
         models=_models(spent.models, groups),
         instances=await _instances(request, spent),
         as_of=prices.AS_OF,
-        budget=budget,
-        budget_address=with_query(f"{HERE}/budget", instance=only.id if only else ""),
+        below=usage_parts(request, only),
     )
-
-
-async def set_budget(request: Request) -> Response:
-    """Sets the budget of the organization, or of the instance in the query."""
-    owner = await _budget_owner(request)
-    setting = await parse_form(request, BudgetForm)
-    budget = await services(request).budgets.put(*owner, setting.limits)
-    return notice(request, "The budget is set.", _budget_panel(request, budget))
-
-
-async def confirm_remove_budget(request: Request) -> Response:
-    return dialog(request, BUDGET, "confirm_remove")
-
-
-async def remove_budget(request: Request) -> Response:
-    organization_id, instance_id = await _budget_owner(request)
-    await services(request).budgets.remove(instance_id or organization_id)
-    return notice(request, "The budget is removed.", _budget_panel(request, None))
-
-
-def _budget_panel(request: Request, budget: Budget | None) -> Markup:
-    instance = parse_query(request, UsagePageQuery).instance
-    address = with_query(f"{HERE}/budget", instance=instance)
-    return part(request, BUDGET, "panel", budget, address, oob=True)
-
-
-async def _budget_owner(request: Request) -> tuple[OrganizationId, InstanceId | None]:
-    organization_id = caller(request).organization_id
-    instance = parse_query(request, UsagePageQuery).instance
-    if not instance:
-        return organization_id, None
-    return organization_id, (await services(request).directory.get(organization_id, instance)).id
 
 
 def _times(span: Span, range_: Range) -> list[date]:

@@ -138,7 +138,7 @@ _DECODER = json.JSONDecoder()
 
 
 class Reservation(Protocol):
-    """What budgets keep for a call in progress. Only its first settlement or release counts."""
+    """What is kept for a call in progress. Only its first settlement or release counts."""
 
     def settle(self, usage: Usage | None) -> None:
         """Takes what the call has cost: all that is reserved if its usage is not known."""
@@ -147,10 +147,10 @@ class Reservation(Protocol):
         """Takes nothing: the provider has not done the call."""
 
 
-class Spending(Protocol):
-    """Reserves calls within the budgets."""
+class Reserve(Protocol):
+    """Reserves what a call may take, before it is sent."""
 
-    async def reserve(
+    async def __call__(
         self,
         request: RelayRequest,
         credential: Credential,
@@ -159,7 +159,7 @@ class Spending(Protocol):
         is_local: bool,
         is_billed: bool,
     ) -> Reservation:
-        """Reserves the most that a call can cost. Raises BudgetExceeded and PriceMissing."""
+        """Raises an error that refuses a model call."""
 
 
 class Ledger(Protocol):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from chowder_local.core import logs
 from chowder_local.core.errors import ChowderError
-from chowder_local.core.errors.requests import BudgetExceeded, HoldEnded, PriceMissing
+from chowder_local.core.errors.requests import HoldEnded
 from chowder_local.core.errors.upstream import (
     ContextLengthExceeded,
     ProviderFailed,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from chowder_local.relay.compaction import Compactions
     from chowder_local.relay.holds import BeforeModelCall, Hold
     from chowder_local.relay.local_model import LocalModel
-    from chowder_local.relay.metering import Metering, Reservation, Spending, StreamObserver
+    from chowder_local.relay.metering import Metering, Reservation, Reserve, StreamObserver
     from chowder_local.relay.scripts.rules import Action
     from chowder_local.relay.session_watch import SessionWatch
     from chowder_local.relay.upstreams import Upstreams
@@ -76,8 +76,8 @@ class _Active:
     is_local: bool
     is_of_endpoint: bool
     """Whether the provider is one that the operator named."""
-    reservation: Reservation | None = None
-    """What budgets keep for the call, once it may be sent."""
+    reservations: list[Reservation] | None = None
+    """What is kept for the call; None until it may be sent."""
     instead: Action | None = None
     """What somebody answers in the model's place."""
 
@@ -105,11 +105,11 @@ class Relay:
     upstreams: Upstreams
     journal: CallJournal
     metering: Metering
-    budgets: Spending
     local_model: LocalModel
     session_watch: SessionWatch
     compactions: Compactions
     before_model_call: Sequence[BeforeModelCall]
+    reserve: Sequence[Reserve]
 
     async def answer(self, request: RelayRequest) -> ModelAnswer:
         """The provider's answer, streamed; or an error with the marker of a remembered failure.
@@ -226,24 +226,39 @@ class Relay:
         return ModelAnswer(200, headers, chunks, close)
 
     async def _send(self, active: _Active) -> ModelAnswer:
-        """The answer to a call that is within the budgets."""
-        request, credential = active.request, active.credential
+        """The answer to a call that may take what it can."""
         try:
-            active.reservation = await self.budgets.reserve(
-                request,
-                credential,
-                active.call.turn_id,
-                is_local=active.is_answered_here,
-                is_billed=not active.is_answered_here and active.is_billed,
-            )
+            await self._reserve(active)
             return self._observed(active, await self._forward(active))
         except UpstreamFailed as failed:
-            failure = self.upstreams.unreachable(request, failed)
+            failure = self.upstreams.unreachable(active.request, failed)
             return self._fail(active, "unreachable", failure, is_free=not failed.is_sent)
-        except (BudgetExceeded, PriceMissing, ProviderFailed) as failed:
+        except ProviderFailed as failed:
             return self._fail(active, "refused", failed, is_free=True)
         except ContextLengthExceeded as failed:
             return self._fail(active, "refused", failed)
+        except ChowderError as failed:
+            if not failed.refuses_model_call:
+                raise
+            return self._fail(active, "refused", failed, is_free=True)
+
+    async def _reserve(self, active: _Active) -> None:
+        made: list[Reservation] = []
+        try:
+            for reserve in self.reserve:
+                reservation = await reserve(
+                    active.request,
+                    active.credential,
+                    active.call.turn_id,
+                    is_local=active.is_answered_here,
+                    is_billed=not active.is_answered_here and active.is_billed,
+                )
+                made.append(reservation)
+        except BaseException:
+            for each in made:
+                each.release()
+            raise
+        active.reservations = made
 
     async def _authenticate(self, request: RelayRequest) -> Credential:
         token = request.wire.read_token(dict(request.headers), request.query)
@@ -332,10 +347,11 @@ class Relay:
     def _note_usage(
         self, active: _Active, usage: Usage | None, *, is_complete: bool = False
     ) -> None:
-        # A call that was held or waited for a budget when its sandbox left was never sent.
-        if active.reservation is None:
+        # A call that was held, or waited to be let in, when its sandbox left was never sent.
+        if active.reservations is None:
             return
-        active.reservation.settle(usage if is_complete else None)
+        for each in active.reservations:
+            each.settle(usage if is_complete else None)
         if active.request.method == "POST":
             self.metering.note(active.request, active.credential, usage, is_billed=active.is_billed)
 
@@ -401,10 +417,11 @@ class Relay:
         self, active: _Active, outcome: str, failure: ChowderError, *, is_free: bool = False
     ) -> ModelAnswer:
         """The answer for a failed call; `is_free` if the provider has not done it."""
-        if active.reservation is not None and is_free:
-            active.reservation.release()
-        elif active.reservation is not None:
-            active.reservation.settle(None)
+        for each in active.reservations or ():
+            if is_free:
+                each.release()
+            else:
+                each.settle(None)
         self.journal.finish(active.call, outcome, str(failure))
         message = self._remember(active, failure)
         # This text makes OpenClaw compact the conversation. Others make it block the provider.

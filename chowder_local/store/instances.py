@@ -14,18 +14,10 @@ from chowder_local.core.events import Events, EventType
 from chowder_local.store.database import ReadCache
 from chowder_local.store.tables import (
     METADATA,
-    BudgetRow,
-    ChannelMessageRow,
-    ConversationHistoryRow,
-    DueJobRow,
     EncryptedJson,
-    IdempotentAnswerRow,
-    InboxRequestRow,
     InstanceRow,
     KeyGrantRow,
-    SessionRow,
-    UnaskedMessageRow,
-    UnsavedTurnRow,
+    content_tables,
     encrypt_json,
 )
 from chowder_local.store.warm_sandboxes import claim
@@ -49,6 +41,7 @@ if TYPE_CHECKING:
     )
     from chowder_local.core.secrets import SecretBox
     from chowder_local.store.database import Database
+    from chowder_local.store.tables import Table
 
 _LIVING = tuple(status for status in InstanceStatus if status is not InstanceStatus.TERMINATED)
 """For queries without a selective condition: SQLite's indexes support IN, but not <>."""
@@ -57,36 +50,12 @@ _IS_LIVING = col(InstanceRow.status) != InstanceStatus.TERMINATED
 BATCH_SIZE = 500
 """The number of values in one statement, which SQLite limits."""
 _TABLE = METADATA.tables["instance"]
-_CONTENT = (
-    SessionRow,
-    KeyGrantRow,
-    ConversationHistoryRow,
-    IdempotentAnswerRow,
-    UnsavedTurnRow,
-    UnaskedMessageRow,
-    InboxRequestRow,
-    ChannelMessageRow,
-    DueJobRow,
-    BudgetRow,
-)
 _NO_CONTENT = {
     "openclaw_config_ciphertext": None,
     "error_message": None,
     "origin_snapshot_id": None,
 }
 
-Content = (
-    SessionRow
-    | KeyGrantRow
-    | ConversationHistoryRow
-    | IdempotentAnswerRow
-    | UnsavedTurnRow
-    | UnaskedMessageRow
-    | InboxRequestRow
-    | ChannelMessageRow
-    | DueJobRow
-    | BudgetRow
-)
 Value = TypeVar("Value")
 
 
@@ -408,17 +377,20 @@ class InstanceQueries:
 async def erase_deleted(
     session: AsyncSession,
     instance_ids: Collection[str],
-    tables: Collection[type[Content]] = _CONTENT,
+    rows: Collection[type[Table]] = (),
 ) -> None:
-    """Deletes the rows that belong to those of the instances that are terminated.
+    """Deletes the rows that belong to those of the instances that are terminated, of all tables
+    or these.
 
     What writes such rows calls it, too: its instance may have been deleted meanwhile.
     """
+    names = [str(each.__tablename__) for each in rows]
+    tables = [METADATA.tables[each] for each in names] or content_tables()
     deleted = select(InstanceRow.id).where(
         col(InstanceRow.id).in_(instance_ids), col(InstanceRow.status).not_in(_LIVING)
     )
     for table in tables:
-        await session.exec(delete(table).where(col(table.instance_id).in_(deleted)))
+        await session.exec(delete(table).where(table.c.instance_id.in_(deleted)))
 
 
 async def count_living(session: AsyncSession, organization_id: str) -> int:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import sqlalchemy
 from cryptography.fernet import InvalidToken
 from sqlalchemy import (
     JSON,
@@ -29,7 +30,7 @@ from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
-from chowder_local.core.domain import BudgetPeriod, Egress, InstanceStatus, ModelProvider, Tier
+from chowder_local.core.domain import Egress, InstanceStatus, ModelProvider, Tier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,6 +130,19 @@ class EnumText(TypeDecorator[StrEnum]):
 
 class Table(SQLModel, registry=registry(metadata=METADATA)):
     """The base class, with metadata apart from other users of SQLModel."""
+
+
+OUTLIVES_INSTANCE = "outlives_instance"
+
+
+def content_tables() -> list[sqlalchemy.Table]:
+    """Those whose rows belong to an instance and go with it, also of features."""
+    return [
+        each
+        for each in METADATA.sorted_tables
+        if "instance_id" in each.c and each.c.instance_id.foreign_keys
+        if OUTLIVES_INSTANCE not in each.info
+    ]
 
 
 class OrganizationRow(Table, table=True):
@@ -345,6 +359,8 @@ class UsageRow(Table, table=True):
     __table_args__ = (
         # A covering index for sums: a model and day may have many rows.
         Index("ix_usage_sums", "instance_id", "day", "model", "is_billed", *COUNTED),
+        # What was spent stays known.
+        {"info": {OUTLIVES_INSTANCE: True}},
     )
 
     instance_id: str = Field(primary_key=True, foreign_key="instance.id")
@@ -361,30 +377,6 @@ class UsageRow(Table, table=True):
     cache_write_tokens: int
     long_cache_write_tokens: int
     output_tokens: int
-
-
-class BudgetRow(Table, table=True):
-    """A budget of an organization or an instance, whose id is `owner_id`, and what is spent of it.
-
-    What is reserved is that of the calls in progress.
-    """
-
-    __tablename__: ClassVar[str] = "budget"
-
-    owner_id: str = Field(primary_key=True)
-    organization_id: str = Field(foreign_key="organization.id")
-    instance_id: str | None = Field(foreign_key="instance.id", index=True)
-    per: BudgetPeriod = Field(sa_type=EnumText(BudgetPeriod))
-    usd: float | None
-    tokens: int | None
-    model_calls: int | None
-    since: datetime = Field(sa_type=UtcDateTime)
-    spent_usd: float
-    spent_tokens: int
-    spent_model_calls: int
-    reserved_usd: float
-    reserved_tokens: int
-    reserved_model_calls: int
 
 
 class SnapshotRow(Table, table=True):

@@ -11,11 +11,10 @@ import jsonschema_rs
 import regex
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
-from chowder_local.api.schemas.accounts import BudgetSetting
-from chowder_local.core.domain import BudgetPeriod
 from chowder_local.core.errors.process import ApiRefused
 from chowder_local.core.errors.sandboxes import BootFailed
 from chowder_local.core.strict_model import StrictModel
+from chowder_local.features.budgets.model import BudgetPeriod, BudgetSetting
 from chowder_local.seeding.desired_state import read
 from chowder_local.trials.statistics import MAX_TRIALS, Plan
 

@@ -6,16 +6,20 @@ import inspect
 import json
 from collections import defaultdict
 from http import HTTPStatus
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from chowder_local import client
 from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
+from chowder_local.features.feature import own_features
 from chowder_local.http.error_rendering import SHOULD_RETRY_HEADER, error_response
 from scripts.reference_pages.markdown import code, inline, paragraphs, table
 from scripts.reference_pages.markdown import page as make_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
 SCOPE = {"type": "http", "path": "/"}
 # Python before 3.13 has other names for these.
@@ -89,11 +93,17 @@ def page() -> str:
 
 def every_error() -> Iterator[type[ChowderError]]:
     """The classes of errors, in the order of their declarations."""
-    for module in (requests, agents, sandboxes, upstream, process):
+    for module in (requests, agents, *_of_features(), sandboxes, upstream, process):
         for value in vars(module).values():
             is_error = inspect.isclass(value) and issubclass(value, ChowderError)
             if is_error and value.__module__ == module.__name__:
                 yield value
+
+
+def _of_features() -> Iterator[ModuleType]:
+    for each in own_features():
+        if find_spec(f"{each.package}.errors") is not None:
+            yield import_module(f"{each.package}.errors")
 
 
 def meaning(error: type[ChowderError]) -> str:

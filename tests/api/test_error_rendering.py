@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
+from chowder_local.features.feature import own_features
 from chowder_local.http.error_rendering import detail_of, error_response, status_of
 from chowder_local.mcp.server import CallRefused
 
@@ -19,6 +20,7 @@ def all_below(kind: type[ChowderError]) -> set[type[ChowderError]]:
     return {kind}.union(*(all_below(each) for each in kind.__subclasses__()))
 
 
+own_features()
 EVERY = sorted(all_below(ChowderError), key=lambda kind: kind.__name__)
 
 NEVER_ANSWERED: set[type[ChowderError]] = {

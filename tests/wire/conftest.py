@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chowder_local.accounts.budgets import BudgetReservation
 from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import InstanceId, ModelProvider, OrganizationId, SandboxId
 from chowder_local.core.errors.upstream import RelayTokenInvalid
@@ -77,13 +76,6 @@ class Noted:
         self.noted.append((key, counts))
 
 
-class _Unlimited:
-    """No budget is set; tests/wire/test_budgets.py has the real ones."""
-
-    async def reserve(self, *_: object, **__: object) -> BudgetReservation:
-        return BudgetReservation()
-
-
 @dataclass
 class _OneKey:
     key: str | None
@@ -133,9 +125,9 @@ async def _open_relay(
             upstreams=Upstreams(base_urls, endpoints or {}, forwarder, more_paths),
             journal=CallJournal(call_log, failures, events, metrics, recordings.recorder),
             metering=Metering(usage, lambda: datetime(2026, 5, 4, tzinfo=UTC)),
-            budgets=_Unlimited(),
             local_model=local_model,
             before_model_call=(),
+            reserve=(),
             session_watch=watch,
             compactions=Compactions(compaction_timeout_s, failures),
         )

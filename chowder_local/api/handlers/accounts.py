@@ -1,4 +1,4 @@
-"""Handlers: organizations, their tier and budgets, and scoped keys."""
+"""Handlers: organizations, their tier, and scoped keys."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from chowder_local.api.schemas.accounts import (
-    BudgetSetting,
-    BudgetView,
     CheckoutCreation,
     IssuedKeyView,
     KeyCreation,
@@ -27,12 +25,10 @@ from chowder_local.api.schemas.accounts import (
 from chowder_local.http.bodies import parse
 from chowder_local.http.middleware import OFFLINE_PROVIDERS_HEADER, note
 from chowder_local.http.responses import array
-from chowder_local.http.services import caller, instance_of, services
+from chowder_local.http.services import caller, services
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-
-    from chowder_local.core.domain import InstanceId, OrganizationId
 
 
 async def sign_up(request: Request) -> SignupView:
@@ -142,35 +138,3 @@ async def set_organization_settings(request: Request) -> LocalOrganizationView:
     if not is_on:
         await services(request).recycling.discard_all(organization_id)
     return LocalOrganizationView.from_organization(details.organization)
-
-
-async def get_budget(request: Request) -> BudgetView:
-    """The budget, and what has been spent of it in its period."""
-    organization_id, instance_id = await _budget_owner(request)
-    return BudgetView.from_budget(services(request).budgets.get(instance_id or organization_id))
-
-
-async def set_budget(request: Request) -> BudgetView:
-    """Limits what model calls may take in a period. Past it they get a 402, and turns end at once.
-
-    It replaces the former limits; what was spent stays counted if the period is of the same kind.
-    """
-    owner = await _budget_owner(request)
-    body = await parse(request, BudgetSetting)
-    given = body.model_dump(mode="json", exclude_unset=True)
-    note(request, **{name: str(value) for name, value in given.items()})
-    return BudgetView.from_budget(await services(request).budgets.put(*owner, body.limits))
-
-
-async def delete_budget(request: Request) -> None:
-    """Removes the budget, if there is one, with what was spent of it."""
-    organization_id, instance_id = await _budget_owner(request)
-    await services(request).budgets.remove(instance_id or organization_id)
-
-
-async def _budget_owner(request: Request) -> tuple[OrganizationId, InstanceId | None]:
-    """The organization, and the instance if the path names one."""
-    if "instance_id" in request.path_params:
-        instance = await instance_of(request)
-        return instance.organization_id, instance.id
-    return caller(request).organization_id, None

@@ -111,11 +111,6 @@ class Explanation:
 
 
 _PROVIDER = upstream.ProviderFailed("openai", 429, "Rate limit reached for gpt-4o.", "20")
-_BUDGET = requests.BudgetExceeded(
-    "The organization's budget of 5 USD a day is spent: 5.02 USD since 2026-05-04 00:00 UTC. Model "
-    "calls go on at 2026-05-05 00:00 UTC, or when you raise it: chowder-local budget set --usd "
-    "MORE --per day (PUT /local/budget)."
-)
 
 EXPLANATIONS: Mapping[str, Explanation] = {
     "400": Explanation(
@@ -128,8 +123,8 @@ EXPLANATIONS: Mapping[str, Explanation] = {
         header="WWW-Authenticate",
     ),
     "402": Explanation(
-        "The subscription allows no further instance, or a budget is spent.",
-        (requests.InstanceLimitReached(1, 1), _BUDGET),
+        "The subscription allows no further instance, or what may be spent is spent.",
+        (requests.InstanceLimitReached(1, 1),),
     ),
     "403": Explanation(
         "The key may not do this.",

@@ -1,4 +1,4 @@
-"""Bodies: organizations, scoped keys, the usage and cost of model calls, and budgets."""
+"""Bodies: organizations, scoped keys, and the usage and cost of model calls."""
 
 from __future__ import annotations
 
@@ -10,25 +10,18 @@ from pydantic import (
     BaseModel,
     Field,
     StrictBool,
-    StrictInt,
-    model_validator,
 )
 
 from chowder_local.api.schemas.fields import Id, Name, View
 from chowder_local.core.domain import (
-    MAX_BUDGET_USD,
-    BudgetLimits,
-    BudgetPeriod,
     ModelProvider,
     Permission,
     Tier,
 )
 from chowder_local.core.strict_model import StrictModel
 from chowder_local.relay import prices
-from chowder_local.relay.wire.wire_format import MAX_TOKENS
 
 if TYPE_CHECKING:
-    from chowder_local.accounts.budgets import Budget
     from chowder_local.accounts.cost_report import Spending, SpendingReport, SpendingRow
     from chowder_local.accounts.organizations import OrganizationDetails
     from chowder_local.core.domain import ApiKey, Organization
@@ -332,97 +325,3 @@ class LocalOrganizationView(BaseModel):
     def from_organization(cls, organization: Organization) -> Self:
         """The view of an organization."""
         return cls(reuses_sandboxes=organization.reuses_sandboxes)
-
-
-class BudgetSetting(StrictModel):
-    """A budget: the most that model calls may take in a period. What is left out has no limit."""
-
-    usd: Annotated[
-        float | None,
-        Field(
-            ge=0,
-            le=MAX_BUDGET_USD,
-            allow_inf_nan=False,
-            description="USD at list price, or that of CHOWDER_PRICES.",
-            examples=[5],
-        ),
-    ] = None
-    tokens: Annotated[
-        StrictInt | None,
-        Field(ge=0, le=MAX_TOKENS, description="Input and output tokens.", examples=[None]),
-    ] = None
-    model_calls: Annotated[
-        StrictInt | None,
-        Field(
-            ge=0,
-            le=MAX_TOKENS,
-            description="Model calls, with those that the offline model answers.",
-            examples=[None],
-        ),
-    ] = None
-    per: Annotated[
-        BudgetPeriod,
-        Field(
-            description="`day` and `month` are those of UTC; `total` is since the budget was set.",
-            examples=["day"],
-        ),
-    ]
-
-    @model_validator(mode="after")
-    def _has_limit(self) -> Self:
-        if self.usd is None and self.tokens is None and self.model_calls is None:
-            raise ValueError("Give usd, tokens or model_calls")
-        return self
-
-    @property
-    def limits(self) -> BudgetLimits:
-        return BudgetLimits(self.per, self.usd, self.tokens, self.model_calls)
-
-
-class SpentView(View):
-    """What model calls have taken. Calls of the offline model take no USD and no tokens."""
-
-    usd: Annotated[float, Field(examples=[1.25])]
-    tokens: Annotated[int, Field(examples=[310_000])]
-    model_calls: Annotated[int, Field(examples=[42])]
-
-
-class BudgetView(BaseModel):
-    """A budget, and what has been spent of it."""
-
-    usd: Annotated[float | None, Field(description="Null: no limit.", examples=[5])]
-    tokens: Annotated[int | None, Field(description="Null: no limit.", examples=[None])]
-    model_calls: Annotated[int | None, Field(description="Null: no limit.", examples=[None])]
-    per: BudgetPeriod
-    since: Annotated[datetime, Field(description="The beginning of the period.")]
-    until: Annotated[
-        datetime | None,
-        Field(description="The end of the period, when nothing is spent again; null for a total."),
-    ]
-    spent: SpentView
-    reserved: Annotated[
-        SpentView, Field(description="The most that the calls in progress can take.")
-    ]
-    refused_at: Annotated[
-        datetime | None,
-        Field(description="When a call was last refused in this period.", examples=[None]),
-    ]
-    message: Annotated[
-        str | None,
-        Field(
-            description="What that call was told.",
-            examples=[None],
-        ),
-    ]
-
-    @classmethod
-    def from_budget(cls, budget: Budget) -> Self:
-        return cls(
-            **vars(budget.limits),
-            since=budget.since,
-            until=budget.until,
-            spent=SpentView.model_validate(budget.spent),
-            reserved=SpentView.model_validate(budget.reserved),
-            refused_at=budget.refused_at,
-            message=budget.refusal,
-        )

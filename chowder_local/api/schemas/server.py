@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from chowder_local.api.schemas.fields import Id
-from chowder_local.core.domain import BudgetPeriod, InstanceStatus, SandboxState
+from chowder_local.core.domain import InstanceStatus, SandboxState
 from chowder_local.core.events import EventType
 from chowder_local.relay.prompt_format import TurnKind
 
@@ -77,7 +77,7 @@ class ServerEvent(BaseModel):
     message_kind: str | None = None
     model_call_id: str | None = None
     how: str | None = None
-    per: BudgetPeriod | None = None
+    per: Literal["day", "month", "total"] | None = None
     usd: float | None = None
     tokens: int | None = None
     model_calls: int | None = None

@@ -40,6 +40,9 @@ class ChowderError(Exception):
     behind the server."""
     param: ClassVar[str | None] = None
     """The member of a message's body that is at fault, if it is always the same."""
+    refuses_model_call: ClassVar[bool] = False
+    """Whether it ends a model call before that is sent, and costs something. Clients of the message
+    get its code."""
     title: ClassVar[str | None] = None
     """The dashboard's title for the error, in place of its status's."""
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.errors.agents import AnswerUnfit, MessageRefused
-from chowder_local.core.errors.requests import BudgetExceeded, HoldEnded, PriceMissing
 from chowder_local.core.errors.upstream import ContextLengthExceeded, ProviderFailed, StreamBroken
 from chowder_local.openclaw.responses import response_normalizer
 from chowder_local.openclaw.responses.response_normalizer import (
@@ -314,7 +313,7 @@ def failure_end(failure: ChowderError) -> bytes:
 
 
 def _error_code(failure: ChowderError) -> str:
-    if isinstance(failure, BudgetExceeded | PriceMissing | HoldEnded):
+    if failure.refuses_model_call:
         return failure.code
     if isinstance(failure, AnswerUnfit | ContextLengthExceeded | MessageRefused):
         return INVALID_PROMPT

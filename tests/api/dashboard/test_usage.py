@@ -124,16 +124,3 @@ async def test_the_instances_with_most_tokens_are_listed(
     await visitor.sign_in(await visitor.http.other_key())
     assert (await visitor.get(f"/usage?instance={agents[2].id}")).status_code == 404
     assert "There were no model calls" in (await visitor.get("/usage")).text
-
-
-async def test_a_budget_is_set_shown_and_removed(visitor: Visitor) -> None:
-    agent = await visitor.http.world.created()
-    for query in ("", f"?instance={agent.id}"):
-        made = await visitor.post(f"/usage/budget{query}", {"usd": "5", "per": "day", "tokens": ""})
-        assert made.status_code == 200
-        assert "The budget is set." in made.text
-        assert "$0.00 of $5.00" in (await visitor.get(f"/usage{query}")).text
-        asked = await visitor.get(f"/usage/budget/remove{query}")
-        assert "Remove the budget?" in asked.text
-        await visitor.post(f"/usage/budget/remove{query}", {})
-        assert "Nothing limits" in (await visitor.get(f"/usage{query}")).text

@@ -11,7 +11,6 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from chowder_local.core.domain import Spent
 from chowder_local.core.errors.process import DataDirUnusable
 from chowder_local.core.errors.requests import HoldEnded
 from chowder_local.core.errors.upstream import ProviderFailed
@@ -19,12 +18,14 @@ from chowder_local.core.events import EventType
 from chowder_local.features.breakpoints import service as breakpoints_module
 from chowder_local.features.breakpoints.model import BreakpointMatch
 from chowder_local.features.breakpoints.service import Breakpoints, HeldCall
+from chowder_local.features.budgets.model import Spent
+from chowder_local.features.budgets.service import Budgets
 from chowder_local.relay import service
 from chowder_local.relay.holds import Release
 from chowder_local.relay.scripts.rules import Action
 from tests.accounting import open_descriptors
+from tests.features.budgets.test_wire import ASK, Scene, open_scene
 from tests.scripted.serving import eventually
-from tests.wire.test_budgets import ASK, Scene, open_scene
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from tests.wire.test_budgets import Serve
+    from tests.features.budgets.test_wire import Serve
 
 
 @pytest.fixture
@@ -230,7 +231,8 @@ async def test_a_held_stream_that_cannot_go_on_ends_with_an_error(
     await scene.limit(usd=5)
     full = DataDirUnusable("The disk is full.")
     async with held_stream(scene, monkeypatch) as (chunks, held):
-        monkeypatch.setattr(scene.world.budgets.queries, "save", AsyncMock(side_effect=full))
+        queries = scene.world.feature(Budgets).queries
+        monkeypatch.setattr(queries, "save", AsyncMock(side_effect=full))
         resume(scene, held)
         text = "".join([each async for each in chunks])
     assert "relay-failure-" in text

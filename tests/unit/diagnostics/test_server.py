@@ -10,6 +10,7 @@ from chowder_local.core.settings import Settings
 from chowder_local.diagnostics.checks import Finding, Level, ServerDiagnosis
 from chowder_local.engine.connection import EngineAddress
 from chowder_local.engine.engine_facts import EngineFacts
+from chowder_local.features.feature import NAMES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ async def test_the_report_has_all_findings(world: World, tmp_path: Path) -> None
         "versions", "data directory", "engine", "image", "shortcuts", "disk, data", "memory",
         "port, API", "port, relay", "features", "pool",
     }  # fmt: skip
-    assert findings["features"].words == "breakpoints, approvals"
+    assert findings["features"].words == ", ".join(NAMES)
     assert findings["memory"].words.startswith("64.0 GB and 8 processors")
 
 

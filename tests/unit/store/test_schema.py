@@ -19,6 +19,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
 from chowder_local.core.errors.process import DataDirFull, DataDirUnusable
+from chowder_local.features.feature import own_features
 from chowder_local.store import schema
 from chowder_local.store.schema import MIGRATIONS, REVISION, prepare
 from chowder_local.store.tables import METADATA
@@ -39,6 +40,12 @@ def upgrade():
     op.execute("UPDATE meta SET value = 'encrypted' WHERE value LIKE '%PLANTED%'")
     op.execute("UPDATE organization SET tier = 'whale'")
 """
+
+
+@pytest.fixture(autouse=True)
+def tables_of_features() -> None:
+    """Those of features are known once they are imported."""
+    own_features()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 
 from chowder_local.core.domain import InstanceStatus
 from chowder_local.core.errors.sandboxes import EngineUnavailable, ImageMissing
+from chowder_local.features.feature import NAMES
 from chowder_local.instances.monitoring.health import PROBE_MAX_AGE
 from chowder_local.openclaw.shortcuts import STATE_TRANSFER
 from tests.scripted.shortcuts import REASON, make_unfit
@@ -22,7 +23,7 @@ async def test_the_status_is_ok_while_the_engine_answers(world: World) -> None:
         "data_dir": "/somewhere",
         "pid": 42,
         "started_at": "2026-05-04T03:02:01+00:00",
-        "features": ["breakpoints", "approvals"],
+        "features": [*NAMES],
         "engine": {"reachable": True, "version": "Scripted 1.0", "error": None},
         "shortcuts_off": {},
         "relay": {"url": "http://relay.local:2470"},

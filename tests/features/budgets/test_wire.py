@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.accounts import budgets as budgets_module
-from chowder_local.accounts.budgets import Budgets
 from chowder_local.app.relay_app import create_relay_app
-from chowder_local.core.domain import BudgetLimits, BudgetPeriod, ModelProvider, Spent
-from chowder_local.core.errors.requests import BudgetExceeded, PriceMissing
+from chowder_local.core.domain import ModelProvider
 from chowder_local.core.events import EventType
+from chowder_local.features.budgets import service as budgets_module
+from chowder_local.features.budgets.errors import BudgetExceeded, PriceMissing
+from chowder_local.features.budgets.model import BudgetLimits, BudgetPeriod, Spent
+from chowder_local.features.budgets.service import Budgets
+from chowder_local.features.budgets.store import BudgetQueries
 from chowder_local.relay.wire.errors import error_message
-from chowder_local.store.budgets import BudgetQueries
 from tests.scripted.serving import eventually, loopback_client
 from tests.scripted.world import open_world
 
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from chowder_local.accounts.budgets import Budget
     from chowder_local.core.domain import Instance
     from chowder_local.core.errors import ChowderError
+    from chowder_local.features.budgets.service import Budget
+    from chowder_local.relay.metering import Reservation
     from tests.scripted.world import World
 
     Serve = Callable[[Any], AbstractAsyncContextManager[str]]
@@ -100,7 +102,7 @@ class Scene:
         return await self.http.post(f"{self.url}/{provider}/{path}", json=ask, headers=headers)
 
     async def limit(self, per: BudgetPeriod = TOTAL, **limits: Any) -> Budget:
-        return await self.world.budgets.put(
+        return await self.world.feature(Budgets).put(
             self.world.organization_id, None, BudgetLimits(per, **limits)
         )
 
@@ -160,7 +162,7 @@ async def test_a_refusal_says_which_budget_how_much_until_when_and_how_to_raise_
         assert words in told
     limits = BudgetLimits(TOTAL, model_calls=0)
     await scene.limit(usd=5)
-    await scene.world.budgets.put(scene.world.organization_id, scene.agent.id, limits)
+    await scene.world.feature(Budgets).put(scene.world.organization_id, scene.agent.id, limits)
     told = str(scene.error_of(await scene.call()))
     assert "The agent's budget of 0 model calls is spent" in told
     assert f"budget set --instance {scene.agent.id} --model-calls MORE --per total" in told
@@ -298,7 +300,7 @@ async def test_a_call_that_waits_for_a_budget_goes_on_when_it_is_removed(scene: 
     scene.provider.may_answer.clear()
     calls = [asyncio.create_task(scene.call()) for _ in range(2)]
     await eventually(lambda: scene.provider.calls == 1, "one of them waits")
-    await scene.world.budgets.remove(scene.world.organization_id)
+    await scene.world.feature(Budgets).remove(scene.world.organization_id)
     await eventually(lambda: scene.provider.calls == 2, "nothing limits it")
     scene.provider.may_answer.set()
     assert [(await each).status_code for each in calls] == [200, 200]
@@ -333,9 +335,9 @@ async def test_a_change_of_the_period_loses_no_call_that_is_in_progress_or_ends_
 
 async def test_a_deleted_agents_budget_is_gone(scene: Scene) -> None:
     limits = BudgetLimits(TOTAL, model_calls=1)
-    await scene.world.budgets.put(scene.world.organization_id, scene.agent.id, limits)
+    await scene.world.feature(Budgets).put(scene.world.organization_id, scene.agent.id, limits)
     await scene.world.lifecycle.delete(scene.world.organization_id, scene.agent.id)
-    assert scene.world.budgets.find(scene.agent.id) is None
+    assert scene.world.feature(Budgets).find(scene.agent.id) is None
     assert await BudgetQueries(scene.world.database).all() == []
 
 
@@ -355,3 +357,13 @@ async def test_every_provider_gets_the_refusal_in_its_own_form(scene: Scene) -> 
         assert answer.status_code == 400
         assert answer.json()["error"]["message"]
         assert isinstance(scene.error_of(answer), BudgetExceeded)
+
+
+async def test_what_another_feature_refuses_takes_nothing_of_a_budget(scene: Scene) -> None:
+    async def refuse(*_: Any, **__: Any) -> Reservation:
+        raise PriceMissing("tiny")
+
+    budget = await scene.limit(usd=5, model_calls=5)
+    scene.world.feature_hooks.reserve.append(refuse)
+    assert isinstance(scene.error_of(await scene.call()), PriceMissing)
+    assert (budget.reserved, budget.spent, scene.provider.calls) == (Spent(), Spent(), 0)

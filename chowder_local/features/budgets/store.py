@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy.dialects.sqlite import insert
-from sqlmodel import col, delete, select
+from sqlmodel import Field, col, delete, select
 
-from chowder_local.core.domain import BudgetLimits, InstanceId, OrganizationId, Spent
+from chowder_local.core.domain import InstanceId, OrganizationId
+from chowder_local.features.budgets.model import BudgetLimits, BudgetPeriod, Spent
 from chowder_local.store.instances import erase_deleted
-from chowder_local.store.tables import BudgetRow
+from chowder_local.store.tables import EnumText, Table, UtcDateTime
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from datetime import datetime
 
     from chowder_local.store.database import Database
+
+
+class BudgetRow(Table, table=True):
+    """A budget of an organization or an instance, whose id is `owner_id`, and what is spent of it.
+
+    What is reserved is that of the calls in progress.
+    """
+
+    __tablename__: ClassVar[str] = "budget"
+
+    owner_id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organization.id")
+    instance_id: str | None = Field(foreign_key="instance.id", index=True)
+    per: BudgetPeriod = Field(sa_type=EnumText(BudgetPeriod))
+    usd: float | None
+    tokens: int | None
+    model_calls: int | None
+    since: datetime = Field(sa_type=UtcDateTime)
+    spent_usd: float
+    spent_tokens: int
+    spent_model_calls: int
+    reserved_usd: float
+    reserved_tokens: int
+    reserved_model_calls: int
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
-from chowder_local.core.domain import BudgetLimits, BudgetPeriod, Spent
-from chowder_local.core.errors.requests import BudgetExceeded, BudgetNotFound, PriceMissing
 from chowder_local.core.events import ChangeSignal, EventType
 from chowder_local.core.tasks import logging_errors
-from chowder_local.store.budgets import StoredBudget
+from chowder_local.features.budgets.errors import BudgetExceeded, BudgetNotFound, PriceMissing
+from chowder_local.features.budgets.model import BudgetLimits, BudgetPeriod, Spent
+from chowder_local.features.budgets.store import StoredBudget
 from chowder_local.store.usage import Span
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from chowder_local.accounts.cost_report import CostReports
     from chowder_local.core.domain import InstanceId, OrganizationId, SandboxId
     from chowder_local.core.events import Events
+    from chowder_local.features.budgets.store import BudgetQueries
     from chowder_local.relay.calls import Credential, RelayRequest
     from chowder_local.relay.prices import Price, Prices
     from chowder_local.relay.wire.wire_format import Usage
-    from chowder_local.store.budgets import BudgetQueries
 
 log = logging.getLogger(__name__)
 

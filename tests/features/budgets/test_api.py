@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.core.domain import Spent
-from chowder_local.core.errors.requests import BudgetExceeded
 from chowder_local.core.events import EventType
+from chowder_local.features.budgets.errors import BudgetExceeded
+from chowder_local.features.budgets.model import Spent
+from chowder_local.features.budgets.service import Budgets
 from tests.scripted import gateway as scripted
 
 if TYPE_CHECKING:
     from tests.api.conftest import Api
+    from tests.api.dashboard.conftest import Visitor
 
 ASKED = {"model": "claude-sonnet-4-20250514", "input": "Hi"}
 
@@ -71,15 +73,16 @@ async def test_a_reset_keeps_the_organizations_budget(http: Api) -> None:
         await http.call("PUT", path, json={"usd": 5, "per": "total"})
     assert (await http.post("/local/reset")).status_code == 200
     assert (await http.get(organization)).status_code == 200
-    assert http.world.budgets.find(of_instance.split("/")[3]) is None
+    assert http.world.feature(Budgets).find(of_instance.split("/")[3]) is None
 
 
 async def test_the_setting_is_a_total_whose_spending_survives_a_start(http: Api) -> None:
-    world = http.world
-    await world.budgets.open(world.organization_id, 5.0)
-    stored = replace(world.budgets.get(world.organization_id).stored(), spent=Spent(4.0, 10, 1))
-    await world.budgets.queries.save([stored])
-    await world.budgets.open(world.organization_id, 7.0)
+    owner_id, budgets = http.world.organization_id, http.world.feature(Budgets)
+    await budgets.open(owner_id, 5.0)
+    await budgets.write()
+    stored = replace(budgets.get(owner_id).stored(), spent=Spent(4.0, 10, 1))
+    await budgets.queries.save([stored])
+    await budgets.open(owner_id, 7.0)
     budget = (await http.get("/local/budget")).json()
     assert (budget["usd"], budget["per"], budget["spent"]["usd"]) == (7, "total", 4)
 
@@ -101,3 +104,16 @@ async def test_the_client_of_a_message_gets_a_402(http: Api, is_streamed: bool) 
             "param": None,
         },
     }  # fmt: skip
+
+
+async def test_a_budget_is_set_shown_and_removed_on_the_dashboard(visitor: Visitor) -> None:
+    agent = await visitor.http.world.created()
+    for query in ("", f"?instance={agent.id}"):
+        made = await visitor.post(f"/usage/budget{query}", {"usd": "5", "per": "day", "tokens": ""})
+        assert made.status_code == 200
+        assert "The budget is set." in made.text
+        assert "$0.00 of $5.00" in (await visitor.get(f"/usage{query}")).text
+        asked = await visitor.get(f"/usage/budget/remove{query}")
+        assert "Remove the budget?" in asked.text
+        await visitor.post(f"/usage/budget/remove{query}", {})
+        assert "Nothing limits" in (await visitor.get(f"/usage{query}")).text
