@@ -113,22 +113,6 @@ class InstanceLimitReached(ChowderError):
         super().__init__(f"Instance limit reached ({count}/{limit}). Upgrade your subscription.")
 
 
-class BreakpointNotFound(ChowderError):
-    """The instance has no breakpoint."""
-
-    http_status = 404
-    remedy = "Set one with `PUT` on the same path."
-    message = "There is no breakpoint. Set one with PUT."
-
-
-class HeldCallNotFound(ChowderError):
-    """No model call with this id is held: it was let go, its agent has left it, or it never was."""
-
-    http_status = 404
-    remedy = "Use the `id` of a call from `GET /local/held-calls`."
-    message = "No such model call is held any more. GET /local/held-calls lists those that are."
-
-
 class HoldEnded(ChowderError):
     """A model call that a breakpoint held was let go by nobody, until its time or the server ended.
     It was not sent.

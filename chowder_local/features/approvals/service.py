@@ -10,14 +10,10 @@ from cachetools import LRUCache
 
 from chowder_local.core import untrusted_json
 from chowder_local.core.domain import InstanceStatus, SandboxState
-from chowder_local.core.errors.agents import (
-    ApprovalNotFound,
-    ApprovalRefused,
-    GatewayUnavailable,
-    RpcRefused,
-)
+from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
 from chowder_local.core.events import ChangeSignal, EventType
 from chowder_local.features.approvals import openclaw
+from chowder_local.features.approvals.errors import ApprovalNotFound, ApprovalRefused
 from chowder_local.features.approvals.openclaw import Outcome
 from chowder_local.openclaw.gateway import is_unanswered
 

@@ -9,12 +9,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from chowder_local.core.errors.requests import (
-    BreakpointNotFound,
-    HeldCallNotFound,
-    HoldEnded,
-)
+from chowder_local.core.errors.requests import HoldEnded
 from chowder_local.core.events import ChangeSignal, EventType
+from chowder_local.features.breakpoints.errors import BreakpointNotFound, HeldCallNotFound
 from chowder_local.relay.wire.wire_format import ParsedRequest
 
 if TYPE_CHECKING:
