@@ -52,7 +52,6 @@ from chowder_local.instances.schedule.carried_jobs import CarriedJobs
 from chowder_local.instances.schedule.clock import Clocks
 from chowder_local.instances.schedule.due_jobs import DueJobs
 from chowder_local.instances.schedule.hooks import Hooks
-from chowder_local.instances.schedule.jobs import Jobs
 from chowder_local.instances.schedule.unasked_turns import UnaskedTurns
 from chowder_local.instances.snapshots.archives import Archives
 from chowder_local.instances.snapshots.exports import Exports
@@ -509,7 +508,7 @@ class Services:
             ChatHistory(self.control),
             self._allows_in,
         )
-        model_resolver = ModelResolver(
+        self.model_resolver = ModelResolver(
             model_keys=self.model_keys,
             endpoints=self.endpoints,
             catalogue=self.catalogue,
@@ -548,19 +547,8 @@ class Services:
             events=self.events,
             clock=self.clock,
         )
-        self.jobs = Jobs(
-            residency=self.residency,
-            gateway_of=self.waiting_gateway_of,
-            control=self.waiting_control,
-            models=model_resolver,
-            session_names=self.session_names,
-            call_log=self.call_log,
-            traces=self.traces,
-            due_jobs=self.due_jobs,
-            clocks=self.clocks,
-        )
         self.conversations = Conversations(
-            model_resolver=model_resolver,
+            model_resolver=self.model_resolver,
             session_names=self.session_names,
             histories=Histories(
                 keeps_turns=lambda: bool(self.settings.snapshot_interval_s and self.engine.nodes()),

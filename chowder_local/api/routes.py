@@ -14,7 +14,6 @@ from chowder_local.api.handlers import (
     faults_and_replies,
     history,
     instances,
-    jobs,
     messages,
     messengers,
     responses,
@@ -108,15 +107,6 @@ from chowder_local.api.schemas.instances import (
     SnapshotView,
     Upgrade,
     UpgradeView,
-)
-from chowder_local.api.schemas.jobs import (
-    BegunRunView,
-    JobChange,
-    JobCreation,
-    JobView,
-    RunQuery,
-    RunView,
-    WakeBody,
 )
 from chowder_local.api.schemas.messages import (
     EntriesQuery,
@@ -250,14 +240,6 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("DELETE", "/local/instances/{instance_id}/activity",                              activity.cancel_activity,            ORG,       "cancelActivity",        "End all that an agent is doing", None,                CancelledView, 200, (502,), tool="cancel_activity"),
     Operation("DELETE", "/local/instances/{instance_id}/activity/{item_id}",                    activity.cancel_activity_item,       ORG,       "cancelActivityItem",    "End a turn or a task",           None,                CancelledView, 200, (404, 502), tool="cancel_activity_item"),
     Operation("POST",   "/local/instances/{instance_id}/wait",                                  activity.wait_for_instance,          ORG,       "waitForInstance",       "Wait until an agent is idle",    IdleWait,            ActivityView, python="wait_until_idle", tool="wait_for_instance"),
-    Operation("GET",    "/local/instances/{instance_id}/jobs",                                  jobs.list_jobs,                      ORG,       "listJobs",              "List jobs",                      None,                [JobView], 200, (409, 502), tool="list_jobs"),
-    Operation("POST",   "/local/instances/{instance_id}/jobs",                                  jobs.create_job,                     ORG,       "createJob",             "Create a job",                   JobCreation,         JobView, 201, (400, 409, 502), tool="create_job"),
-    Operation("GET",    "/local/instances/{instance_id}/jobs/{job_id}",                         jobs.get_job,                        ORG,       "getJob",                "Show a job",                     None,                JobView, 200, (409, 502)),
-    Operation("PATCH",  "/local/instances/{instance_id}/jobs/{job_id}",                         jobs.update_job,                     ORG,       "updateJob",             "Change a job",                   JobChange,           JobView, 200, (400, 409, 502), tool="update_job"),
-    Operation("DELETE", "/local/instances/{instance_id}/jobs/{job_id}",                         jobs.delete_job,                     ORG,       "deleteJob",             "Delete a job",                   None,                None, 204, (409, 502), tool="delete_job"),
-    Operation("POST",   "/local/instances/{instance_id}/jobs/{job_id}/run",                     jobs.run_job,                        ORG,       "runJob",                "Run a job now",                  None,                BegunRunView, 202, (409, 502), tool="run_job"),
-    Operation("GET",    "/local/instances/{instance_id}/jobs/{job_id}/runs",                    jobs.list_job_runs,                  ORG,       "listJobRuns",           "List a job's runs",              None,                [RunView], 200, (409, 502), RunQuery, tool="list_job_runs"),
-    Operation("POST",   "/local/instances/{instance_id}/wake",                                  jobs.wake_instance,                  ORG,       "wakeInstance",          "Wake an agent",                  WakeBody,            None, 204, (409, 502), tool="wake_instance"),
     Operation("GET",    "/local/organization",                                                  accounts.get_organization_settings,  ORG,       "getOrganizationSettings", "Show the organization's settings", None,            LocalOrganizationView),
     Operation("PATCH",  "/local/organization",                                                  accounts.set_organization_settings,  ORG,       "setOrganizationSettings", "Set the organization's settings", LocalOrganizationChange, LocalOrganizationView, is_audited=True),
     Operation("GET",    "/local/instances/{instance_id}/usage",                                 history.get_instance_usage,          ORG,       "getInstanceUsage",      "Show an instance's usage",       None,                UsageReportView, 200, (), UsageQuery, python="usage"),

@@ -215,9 +215,6 @@ def find_snapshot(client: Client, reference: str, instance_id: str | None = None
 
 FINDERS: Mapping[str, Finder] = {
     "instance": lambda client, reference, _: find_instance(client, reference),
-    "job": lambda client, reference, given: choose(
-        client.jobs(given["instance"]["id"]), reference, "job"
-    ),
     "snapshot": lambda client, reference, given: find_snapshot(
         client, reference, _id(given.get("instance"))
     ),

@@ -35,7 +35,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "instances": ("instances", "List, create, copy, stop, start and remove agents."),
     "snapshots": ("snapshots", "List, take, restore and remove snapshots of agents."),
     "clock": ("clock", "Show, set and move on the clock of an agent."),
-    "jobs": ("jobs", "List, create, change and run an agent's scheduled jobs."),
+    "jobs": (
+        "chowder_local.features.jobs.commands",
+        "List, create, change and run an agent's scheduled jobs.",
+    ),
     "chat": ("chat", "Talk to an agent."),
     "logs": ("history", "Print the logs of agents' sandboxes."),
     "sessions": ("history", "List, read and change the sessions of an agent."),

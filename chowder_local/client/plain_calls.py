@@ -599,72 +599,6 @@ class PlainCalls(Transport):
         return self._call("POST", f"/local/instances/{segment(instance_id)}/wait",
                 json=given(until=until, timeout_s=timeout_s), timeout=self._turn_timeout)
 
-    def jobs(self, instance_id: str) -> list[Json]:
-        """The agent's jobs: those of clients and of the agent itself, and OpenClaw's own."""
-        return self._list("GET", f"/local/instances/{segment(instance_id)}/jobs")
-
-    def create_job(self, instance_id: str, name: str,
-            schedule: Mapping[str, Any] | Mapping[str, Any] | Mapping[str, Any], message: str,
-            session: str | None = None, model: str | None = None,
-            deliver: Mapping[str, Any] | Mapping[str, Any] | None = None, *,
-            is_enabled: bool = True, openclaw: Mapping[str, Any] | None = None) -> Json:
-        """Creates a job.
-
-        `schedule`: When.
-
-        `message`: What the agent is told when the job is due.
-
-        `deliver`: Without it, an answer goes nowhere.
-        """
-        return self._call("POST", f"/local/instances/{segment(instance_id)}/jobs",
-                json=given(name=name, schedule=schedule, message=message, session=session,
-                model=model, deliver=deliver, is_enabled=is_enabled, openclaw=openclaw),
-                timeout=self._turn_timeout)
-
-    def job(self, instance_id: str, job_id: str) -> Json:
-        """One job."""
-        return self._call("GET", f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}")
-
-    def update_job(self, instance_id: str, job_id: str, *, name: str | None = None,
-            schedule: Mapping[str, Any] | Mapping[str, Any] | Mapping[str, Any] | None = None,
-            message: str | None = None, session: str | None = None, model: str | None = None,
-            deliver: Mapping[str, Any] | Mapping[str, Any] | None = None,
-            is_enabled: bool | None = None, openclaw: Mapping[str, Any] | None = None) -> Json:
-        """Changes a job, or switches it on or off."""
-        return self._call("PATCH",
-                f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}",
-                json=given(name=name, schedule=schedule, message=message, session=session,
-                model=model, deliver=deliver, is_enabled=is_enabled, openclaw=openclaw),
-                timeout=self._turn_timeout)
-
-    def delete_job(self, instance_id: str, job_id: str) -> None:
-        """Deletes a job; its runs are kept by OpenClaw for a while."""
-        self._call("DELETE", f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}",
-                timeout=self._turn_timeout)
-
-    def run_job(self, instance_id: str, job_id: str) -> Json:
-        """Begins a run now, whether the job is due or not; the answer does not wait for its end."""
-        return self._call("POST",
-                f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}/run",
-                timeout=self._turn_timeout)
-
-    def job_runs(self, instance_id: str, job_id: str, limit: int = 20) -> list[Json]:
-        """The job's latest runs that have ended, latest first.
-
-        `limit`: How many of the latest, at most.
-        """
-        return self._list("GET",
-                f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}/runs",
-                params=given(limit=limit))
-
-    def wake_instance(self, instance_id: str, text: str = 'Wake up.') -> None:
-        """Wakes the agent: it takes the text up in its main session, as in a heartbeat.
-
-        `text`: What the agent is told.
-        """
-        self._call("POST", f"/local/instances/{segment(instance_id)}/wake", json=given(text=text),
-                timeout=self._turn_timeout)
-
     def organization_settings(self) -> Json:
         """The settings of the organization that only the local server has."""
         return self._call("GET", "/local/organization")
@@ -853,3 +787,69 @@ class PlainCalls(Transport):
         return self._call("POST",
                 f"/local/instances/{segment(instance_id)}/approvals/{segment(approval_id)}",
                 json=given(decision=decision), timeout=self._turn_timeout)
+
+    def jobs(self, instance_id: str) -> list[Json]:
+        """The agent's jobs: those of clients and of the agent itself, and OpenClaw's own."""
+        return self._list("GET", f"/local/instances/{segment(instance_id)}/jobs")
+
+    def create_job(self, instance_id: str, name: str,
+            schedule: Mapping[str, Any] | Mapping[str, Any] | Mapping[str, Any], message: str,
+            session: str | None = None, model: str | None = None,
+            deliver: Mapping[str, Any] | Mapping[str, Any] | None = None, *,
+            is_enabled: bool = True, openclaw: Mapping[str, Any] | None = None) -> Json:
+        """Creates a job.
+
+        `schedule`: When.
+
+        `message`: What the agent is told when the job is due.
+
+        `deliver`: Without it, an answer goes nowhere.
+        """
+        return self._call("POST", f"/local/instances/{segment(instance_id)}/jobs",
+                json=given(name=name, schedule=schedule, message=message, session=session,
+                model=model, deliver=deliver, is_enabled=is_enabled, openclaw=openclaw),
+                timeout=self._turn_timeout)
+
+    def job(self, instance_id: str, job_id: str) -> Json:
+        """One job."""
+        return self._call("GET", f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}")
+
+    def update_job(self, instance_id: str, job_id: str, *, name: str | None = None,
+            schedule: Mapping[str, Any] | Mapping[str, Any] | Mapping[str, Any] | None = None,
+            message: str | None = None, session: str | None = None, model: str | None = None,
+            deliver: Mapping[str, Any] | Mapping[str, Any] | None = None,
+            is_enabled: bool | None = None, openclaw: Mapping[str, Any] | None = None) -> Json:
+        """Changes a job, or switches it on or off."""
+        return self._call("PATCH",
+                f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}",
+                json=given(name=name, schedule=schedule, message=message, session=session,
+                model=model, deliver=deliver, is_enabled=is_enabled, openclaw=openclaw),
+                timeout=self._turn_timeout)
+
+    def delete_job(self, instance_id: str, job_id: str) -> None:
+        """Deletes a job; its runs are kept by OpenClaw for a while."""
+        self._call("DELETE", f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}",
+                timeout=self._turn_timeout)
+
+    def run_job(self, instance_id: str, job_id: str) -> Json:
+        """Begins a run now, whether the job is due or not; the answer does not wait for its end."""
+        return self._call("POST",
+                f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}/run",
+                timeout=self._turn_timeout)
+
+    def job_runs(self, instance_id: str, job_id: str, limit: int = 20) -> list[Json]:
+        """The job's latest runs that have ended, latest first.
+
+        `limit`: How many of the latest, at most.
+        """
+        return self._list("GET",
+                f"/local/instances/{segment(instance_id)}/jobs/{segment(job_id)}/runs",
+                params=given(limit=limit))
+
+    def wake_instance(self, instance_id: str, text: str = 'Wake up.') -> None:
+        """Wakes the agent: it takes the text up in its main session, as in a heartbeat.
+
+        `text`: What the agent is told.
+        """
+        self._call("POST", f"/local/instances/{segment(instance_id)}/wake", json=given(text=text),
+                timeout=self._turn_timeout)

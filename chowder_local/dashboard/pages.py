@@ -20,7 +20,7 @@ from chowder_local.http.error_rendering import detail_of, status_of
 from chowder_local.http.services import caller, fields_of, instance_of, running, services
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from markupsafe import Markup
     from starlette.types import Scope
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 class PageParts:
     """What a feature shows on pages of the kernel."""
 
+    tab: tuple[str, str] | None = None
+    """A page of each agent, as in TABS."""
     instance_button: InstancePart | None = None
     """On each page of an agent."""
     above_conversation: InstancePart | None = None
@@ -136,11 +138,10 @@ TABS = (
     ("/messengers", "Messengers"),
     ("/skills", "Skills"),
     ("/config", "Configuration"),
-    ("/schedule", "Schedule"),
     ("/snapshots", "Snapshots"),
     ("/logs", "Logs"),
 )
-"""An instance's pages: the path below the instance's address, and the title."""
+"""The kernel's pages of an instance: the path below the instance's address, and the title."""
 MACROS = "_macros.html"
 HTMX_STOP_POLLING = 286
 
@@ -190,7 +191,7 @@ async def page(
 async def instance_page(
     request: Request, template: str, instance: Instance, *, tab: str, **context: Any
 ) -> HTMLResponse:
-    """One of an instance's TABS; the template extends `instance_layout.html`."""
+    """One of an instance's tabs; the template extends `instance_layout.html`."""
     clocks = services(request).clocks
     # Of a running clock, seconds are out of date before they are read.
     agent_time = clocks.time_of(instance) if clocks.is_moved(instance) else None
@@ -200,11 +201,16 @@ async def instance_page(
         here="/",
         it=instance,
         tab=tab,
-        tabs=TABS,
+        tabs=all_tabs(dashboard(request).parts),
         agent_time=agent_time,
         feature_buttons=instance_parts(request, instance, lambda parts: parts.instance_button),
         **context,
     )
+
+
+def all_tabs(parts: Iterable[PageParts]) -> list[tuple[str, str]]:
+    """The pages of an agent, with those of features."""
+    return [*TABS, *(each.tab for each in parts if each.tab is not None)]
 
 
 async def agent_part(

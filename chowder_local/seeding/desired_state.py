@@ -23,7 +23,6 @@ from pydantic import (
     model_validator,
 )
 
-from chowder_local.api.schemas.jobs import JobCreation
 from chowder_local.core import untrusted_json, untrusted_yaml
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider, Permission, Tier
 from chowder_local.core.errors.agents import ConfigRefused
@@ -32,6 +31,7 @@ from chowder_local.core.strict_model import StrictModel
 from chowder_local.features.approvals.model import ApprovalPolicyChange
 from chowder_local.features.breakpoints.model import BreakpointMatch, BreakpointSetting
 from chowder_local.features.budgets.model import BudgetSetting
+from chowder_local.features.jobs.model import JobCreation
 from chowder_local.openclaw.config import agent_config
 from chowder_local.openclaw.jobs import Schedule
 from chowder_local.seeding.untrusted_names import is_git_folder

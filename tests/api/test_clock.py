@@ -13,7 +13,7 @@ from chowder_local.core.events import EventType
 from chowder_local.instances.schedule import due_jobs
 from chowder_local.instances.schedule.advanced_runs import AdvancedRun
 from chowder_local.openclaw.jobs import read_jobs
-from tests.api.test_jobs import events_of_jobs, followed, ms, params, pass_time, raw
+from tests.features.jobs.test_api import events_of_jobs, followed, ms, params, pass_time, raw
 from tests.scripted.serving import DEADLINE_S, eventually
 
 if TYPE_CHECKING:

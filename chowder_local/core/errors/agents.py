@@ -427,18 +427,3 @@ class InstanceInUse(ChowderError):
     retry = "yes"
 
     message = "The instance is answering a message. Try again when it has answered."
-
-
-class JobNotFound(ChowderError):
-    """The agent has no scheduled job with this id."""
-
-    http_status = 404
-    remedy = "Use an `id` from `GET /local/instances/{instance_id}/jobs`."
-    message = "Job not found: use an id from the list of the agent's jobs."
-
-
-class JobRefused(ChowderError):
-    """OpenClaw does not take a scheduled job. The message is OpenClaw's."""
-
-    http_status = 400
-    remedy = "Correct what the message names."

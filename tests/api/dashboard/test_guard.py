@@ -11,11 +11,12 @@ from starlette.responses import Response
 from chowder_local.core.domain import Permission
 from chowder_local.core.errors.requests import ActionRefused
 from chowder_local.core.fault_injection import FaultDraft, FaultKind
-from chowder_local.dashboard.pages import TABS
+from chowder_local.dashboard.pages import all_tabs
 from chowder_local.dashboard.rendering import RELOADING_HASH
 from chowder_local.dashboard.routes import LINKED_PAGES, Page
 from chowder_local.dashboard.sign_in import guarded
-from chowder_local.features.front import all_pages
+from chowder_local.features.feature import own_features
+from chowder_local.features.front import all_pages, whole_of
 from tests.api.conftest import ALLOWED_ORIGIN
 from tests.api.dashboard.conftest import NAVIGATING, ORIGIN, Elements, Visitor
 
@@ -214,7 +215,8 @@ async def test_a_page_may_load_only_its_own_files_and_one_inline_script(
 
 async def test_a_page_has_no_inline_code_or_style(visitor: Visitor) -> None:
     agent = await visitor.http.world.created()
-    paths = ["/", *(f"/instances/{agent.id}{part}" for part, _ in TABS)]
+    tabs = all_tabs(whole_of(own_features()).parts)
+    paths = ["/", *(f"/instances/{agent.id}{part}" for part, _ in tabs)]
     pages = [(await visitor.get(path)).text for path in paths]
     visitor.http.client.cookies.clear()
     for html in (*pages, (await visitor.get("/sign-in")).text):

@@ -9,12 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.core.errors.agents import (
-    GatewayUnavailable,
-    JobNotFound,
-    JobRefused,
-    RpcRefused,
-)
+from chowder_local.core.errors.agents import GatewayUnavailable, RpcRefused
+from chowder_local.features.jobs.errors import JobNotFound, JobRefused
 from chowder_local.openclaw import jobs
 from chowder_local.openclaw.jobs import JobKind
 from chowder_local.openclaw.session_keys import session_key

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.api.dashboard.conftest import Elements
-from tests.api.test_jobs import answer_with, ms, params, raw
+from tests.features.jobs.test_api import answer_with, ms, params, raw
 from tests.scripted.gateway import ok
 
 if TYPE_CHECKING:

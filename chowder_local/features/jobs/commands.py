@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.commands import Row, noun, short_id
+from chowder_local.cli.commands import Row, choose, noun, short_id
 from chowder_local.cli.output import format_time
 from chowder_local.client import NULL
 from chowder_local.core.wording import parse_duration
@@ -115,6 +115,11 @@ _OPTIONS = (
     click.option("--deliver-to", help="Who gets them in the channel."),
 )
 
+
+def _find(client: Client, reference: str, given: dict[str, Any]) -> dict[str, Any]:
+    return choose(client.jobs(given["instance"]["id"]), reference, "job")
+
+
 # fmt: off
 jobs = noun("jobs", """List, create, change and run an agent's scheduled jobs.
 
@@ -181,5 +186,5 @@ jobs = noun("jobs", """List, create, change and run an agent's scheduled jobs.
         "Wake an agent, with TEXT if given: it acts as in a heartbeat, in its main session.",
         options=(click.argument("text", required=False),),
         done="{instance[name]} is awake."),
-})
+}, {"job": _find})
 # fmt: on

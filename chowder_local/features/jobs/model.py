@@ -24,7 +24,7 @@ from chowder_local.relay.turn_steps import StepKind, steps_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chowder_local.instances.schedule.jobs import TracedRun
+    from chowder_local.features.jobs.service import TracedRun
 
     FindName = Callable[[str | None], str | None]
 

@@ -1,0 +1,1 @@
+"""Jobs: what agents do on a schedule, and what has come of it."""
