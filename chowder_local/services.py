@@ -48,8 +48,8 @@ from chowder_local.instances.lifecycle.residency import Hibernation, Residency
 from chowder_local.instances.lifecycle.service import Lifecycle, OrganizationReset
 from chowder_local.instances.monitoring.health import Health
 from chowder_local.instances.monitoring.usage import UsageSamples
+from chowder_local.instances.schedule.agent_times import AgentTimes
 from chowder_local.instances.schedule.carried_jobs import CarriedJobs
-from chowder_local.instances.schedule.clock import Clocks
 from chowder_local.instances.schedule.due_jobs import DueJobs
 from chowder_local.instances.schedule.hooks import Hooks
 from chowder_local.instances.schedule.unasked_turns import UnaskedTurns
@@ -538,15 +538,7 @@ class Services:
             clock=self.clock,
         )
         self.traces.on_work = self.activities.watch
-        self.clocks = Clocks(
-            agents=self.agents,
-            residency=self.residency,
-            due_jobs=self.due_jobs,
-            call_log=self.call_log,
-            activities=self.activities,
-            events=self.events,
-            clock=self.clock,
-        )
+        self.agent_times = AgentTimes(self.clock)
         self.conversations = Conversations(
             model_resolver=self.model_resolver,
             session_names=self.session_names,

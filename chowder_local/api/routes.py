@@ -10,7 +10,6 @@ from chowder_local.api.handlers import (
     accounts,
     activity,
     agent_contents,
-    clock,
     faults_and_replies,
     history,
     instances,
@@ -67,7 +66,6 @@ from chowder_local.api.schemas.agent_contents import (
     SkillQuery,
     SkillView,
 )
-from chowder_local.api.schemas.clock import AdvanceView, ClockAdvance, ClockSetting, ClockView
 from chowder_local.api.schemas.faults_and_replies import (
     FaultCreation,
     FaultView,
@@ -192,11 +190,6 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST",   "/local/instances/import",                                              snapshots.import_instance,           ORG,       "importInstance",        "Import an instance",             "application/octet-stream",InstanceView, 201, (400, 402, 413), ImportQuery),
     Operation("GET",    "/local/instances/{instance_id}",                                       instances.get_instance_settings,     ORG,       "getInstanceSettings",   "Show an instance's settings",    None,                LocalInstanceView),
     Operation("PATCH",  "/local/instances/{instance_id}",                                       instances.set_instance_settings,     ORG,       "setInstanceSettings",   "Set an instance's settings",     LocalInstanceChange, LocalInstanceView, 200, (400, 409), is_audited=True, python="set_egress"),
-    Operation("GET",    "/local/instances/{instance_id}/clock",                                 clock.get_clock,                     ORG,       "getClock",              "Show an agent's clock",          None,                ClockView, tool="read_clock"),
-    Operation("PUT",    "/local/instances/{instance_id}/clock",                                 clock.set_clock,                     ORG,       "setClock",              "Set an agent's clock",           ClockSetting,        ClockView, 200, (409, 502), is_audited=True, tool="set_clock"),
-    Operation("DELETE", "/local/instances/{instance_id}/clock",                                 clock.reset_clock,                   ORG,       "resetClock",            "Reset an agent's clock",         None,                ClockView, 200, (409, 502), is_audited=True),
-    Operation("POST",   "/local/instances/{instance_id}/clock/advance",                         clock.advance_clock,                 ORG,       "advanceClock",          "Move an agent's clock on",       ClockAdvance,        AdvanceView, 200, (409, 502), is_audited=True, tool="advance_clock"),
-    Operation("DELETE", "/local/instances/{instance_id}/clock/advance",                         clock.cancel_advance,                ORG,       "cancelAdvance",         "End an advance of a clock",      None,                None, 204),
     Operation("GET",    "/local/instances/{instance_id}/logs",                                  instances.read_logs,                 ORG,       "readLogs",              "Read an instance's log",         None,                "text/plain", 200, (409, 502), LogQuery, python="logs", tool="read_log"),
     Operation("GET",    "/local/instances/{instance_id}/gateway",                               instances.get_gateway,               ORG,       "getGateway",            "Show an instance's gateway",     None,                GatewayView, 200, (409,)),
     Operation("GET",    "/local/instances/{instance_id}/channels/{channel}/pairings",           agent_contents.list_pairings,        CHANNELS,  "listPairings",          "List who waits for approval",    None,                [PairingRequestView], 200, (400, 404, 409, 502), python="channel_pairings"),

@@ -34,7 +34,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "disk": ("image", "Show what agents, snapshots, images and caches take."),
     "instances": ("instances", "List, create, copy, stop, start and remove agents."),
     "snapshots": ("snapshots", "List, take, restore and remove snapshots of agents."),
-    "clock": ("clock", "Show, set and move on the clock of an agent."),
+    "clock": (
+        "chowder_local.features.clock.commands",
+        "Show, set and move on the clock of an agent.",
+    ),
     "jobs": (
         "chowder_local.features.jobs.commands",
         "List, create, change and run an agent's scheduled jobs.",

@@ -200,62 +200,6 @@ class PlainCalls(Transport):
         """
         return self._call("GET", f"/local/instances/{segment(instance_id)}")
 
-    def clock(self, instance_id: str) -> Json:
-        """The agent's time, and whether it is the machine's."""
-        return self._call("GET", f"/local/instances/{segment(instance_id)}/clock")
-
-    def set_clock(self, instance_id: str, at: datetime | None = None, frozen: bool | None = None,
-            seed: int | None = None) -> Json:
-        """Sets the agent's clock, for all its programs at once, or for its next start if it is
-        stopped.
-
-        What has become due is done once, late, as after a suspend. The clock does not go back once
-        the agent has jobs.
-
-        `at`: The agent's time, with its zone; by default, the time that it has.
-
-        `frozen`: Whether the clock stands still.
-
-        `seed`: What the agent's random ids follow from, so that a second run has the same; null:
-        they are random.
-        """
-        return self._call("PUT", f"/local/instances/{segment(instance_id)}/clock", json=given(at=at,
-                frozen=frozen, seed=seed), timeout=self._turn_timeout)
-
-    def reset_clock(self, instance_id: str) -> Json:
-        """Gives the agent the machine's time again, and random ids.
-
-        A clock that is ahead does not go back once the agent has jobs.
-        """
-        return self._call("DELETE", f"/local/instances/{segment(instance_id)}/clock",
-                timeout=self._turn_timeout)
-
-    def advance_clock(self, instance_id: str, by: str | None = None, until: datetime | None = None,
-            to: str | None = None, limit: int = 1000) -> Json:
-        """Moves the agent's clock on, from one time at which jobs are due to the next.
-
-        Each job runs at its time. The answer comes when the agent is quiet; the event stream has
-        the progress. If the client leaves, the clock stays where it has come to. If the agent is
-        stopped meanwhile, for example, the 409 has the `runs` so far.
-
-        `by`: For how long, such as `25h` or `1d12h30m`.
-
-        `until`: To which time, with its zone; at most 366 days away.
-
-        `to`: To the next time at which a job is due.
-
-        `limit`: After how many runs it ends in any case.
-        """
-        return self._call("POST", f"/local/instances/{segment(instance_id)}/clock/advance",
-                json=given(by=by, until=until, to=to, limit=limit), timeout=self._turn_timeout)
-
-    def cancel_advance(self, instance_id: str) -> None:
-        """Ends an advance of the agent's clock, if there is one; it answers with what has
-        happened.
-        """
-        self._call("DELETE", f"/local/instances/{segment(instance_id)}/clock/advance",
-                timeout=self._turn_timeout)
-
     def gateway(self, instance_id: str) -> Json:
         """The address and token with which this machine reaches the agent's gateway directly."""
         return self._call("GET", f"/local/instances/{segment(instance_id)}/gateway")
@@ -852,4 +796,60 @@ class PlainCalls(Transport):
         `text`: What the agent is told.
         """
         self._call("POST", f"/local/instances/{segment(instance_id)}/wake", json=given(text=text),
+                timeout=self._turn_timeout)
+
+    def clock(self, instance_id: str) -> Json:
+        """The agent's time, and whether it is the machine's."""
+        return self._call("GET", f"/local/instances/{segment(instance_id)}/clock")
+
+    def set_clock(self, instance_id: str, at: datetime | None = None, frozen: bool | None = None,
+            seed: int | None = None) -> Json:
+        """Sets the agent's clock, for all its programs at once, or for its next start if it is
+        stopped.
+
+        What has become due is done once, late, as after a suspend. The clock does not go back once
+        the agent has jobs.
+
+        `at`: The agent's time, with its zone; by default, the time that it has.
+
+        `frozen`: Whether the clock stands still.
+
+        `seed`: What the agent's random ids follow from, so that a second run has the same; null:
+        they are random.
+        """
+        return self._call("PUT", f"/local/instances/{segment(instance_id)}/clock", json=given(at=at,
+                frozen=frozen, seed=seed), timeout=self._turn_timeout)
+
+    def reset_clock(self, instance_id: str) -> Json:
+        """Gives the agent the machine's time again, and random ids.
+
+        A clock that is ahead does not go back once the agent has jobs.
+        """
+        return self._call("DELETE", f"/local/instances/{segment(instance_id)}/clock",
+                timeout=self._turn_timeout)
+
+    def advance_clock(self, instance_id: str, by: str | None = None, until: datetime | None = None,
+            to: str | None = None, limit: int = 1000) -> Json:
+        """Moves the agent's clock on, from one time at which jobs are due to the next.
+
+        Each job runs at its time. The answer comes when the agent is quiet; the event stream has
+        the progress. If the client leaves, the clock stays where it has come to. If the agent is
+        stopped meanwhile, for example, the 409 has the `runs` so far.
+
+        `by`: For how long, such as `25h` or `1d12h30m`.
+
+        `until`: To which time, with its zone; at most 366 days away.
+
+        `to`: To the next time at which a job is due.
+
+        `limit`: After how many runs it ends in any case.
+        """
+        return self._call("POST", f"/local/instances/{segment(instance_id)}/clock/advance",
+                json=given(by=by, until=until, to=to, limit=limit), timeout=self._turn_timeout)
+
+    def cancel_advance(self, instance_id: str) -> None:
+        """Ends an advance of the agent's clock, if there is one; it answers with what has
+        happened.
+        """
+        self._call("DELETE", f"/local/instances/{segment(instance_id)}/clock/advance",
                 timeout=self._turn_timeout)

@@ -132,7 +132,7 @@ async def create(request: Request) -> Response:
     sent = {"name": f"agent-{secrets.token_hex(2)}"} | await form(request)
     fields = validated(InstanceCreation, sent, "body").model_dump()
     instance = await services(request).creation.create(caller(request).organization_id, **fields)
-    return await _changed(request, f"{instance.name} is being created.")
+    return await changed(request, f"{instance.name} is being created.")
 
 
 async def choose_import(request: Request) -> Response:
@@ -146,26 +146,17 @@ async def import_archive(request: Request) -> Response:
     instance = await services(request).exports.import_archive(
         caller(request).organization_id, body, query.name
     )
-    return await _changed(request, f"{instance.name} is being created.")
+    return await changed(request, f"{instance.name} is being created.")
 
 
 async def stop(request: Request) -> Response:
     stopped = await services(request).lifecycle.stop(*_ids(request))
-    return await _changed(request, f"{stopped.name} is stopped.", stopped)
+    return await changed(request, f"{stopped.name} is stopped.", stopped)
 
 
 async def start(request: Request) -> Response:
     started = await services(request).lifecycle.start(*_ids(request))
-    return await _changed(request, f"{started.name} is running.", started)
-
-
-async def advance_clock(request: Request) -> Response:
-    """Moves the agent's clock on to the next time at which a job is due."""
-    instance = await instance_of(request)
-    advance = await services(request).clocks.advance(instance, None)
-    names = ", ".join(each.job for each in advance.runs)
-    text = f"{names} has run." if names else f"No job of {instance.name} is due."
-    return await _changed(request, text, advance.instance)
+    return await changed(request, f"{started.name} is running.", started)
 
 
 async def propose_fork(request: Request) -> Response:
@@ -176,7 +167,7 @@ async def fork(request: Request) -> Response:
     instance = await instance_of(request)
     sent = await parse_form(request, Fork)
     forked = await services(request).forks.fork(instance, sent.name)
-    return await _changed(request, f"{forked.name} is being created from {instance.name}.")
+    return await changed(request, f"{forked.name} is being created from {instance.name}.")
 
 
 async def confirm_delete(request: Request) -> Response:
@@ -189,14 +180,15 @@ async def delete(request: Request) -> Response:
     await services(request).lifecycle.delete(instance.organization_id, instance.id)
     if leaves:
         return redirect(request, "/")
-    return await _changed(request, f"{instance.name} is deleted.")
+    return await changed(request, f"{instance.name} is deleted.")
 
 
 def _ids(request: Request) -> tuple[OrganizationId, str]:
     return caller(request).organization_id, request.path_params["instance_id"]
 
 
-async def _changed(request: Request, text: str, instance: Instance | None = None) -> Response:
+async def changed(request: Request, text: str, instance: Instance | None = None) -> Response:
+    """A notice, with the row of an instance that has changed in the list of all."""
     if instance is None:
         return notice(request, text)
     (row,) = await build_rows(request, [instance])

@@ -192,9 +192,9 @@ async def instance_page(
     request: Request, template: str, instance: Instance, *, tab: str, **context: Any
 ) -> HTMLResponse:
     """One of an instance's tabs; the template extends `instance_layout.html`."""
-    clocks = services(request).clocks
+    times = services(request).agent_times
     # Of a running clock, seconds are out of date before they are read.
-    agent_time = clocks.time_of(instance) if clocks.is_moved(instance) else None
+    agent_time = times.now(instance) if times.is_moved(instance) else None
     return await page(
         request,
         template,

@@ -86,7 +86,6 @@ PAGES: tuple[Page, ...] = (
     Page("GET", f"{INSTANCE}/turns/{{position}}/file", conversation.download_turn),
     Page("POST", f"{INSTANCE}/stop", instances.stop),
     Page("POST", f"{INSTANCE}/start", instances.start),
-    Page("POST", f"{INSTANCE}/clock/advance", instances.advance_clock),
     Page("GET", f"{INSTANCE}/fork", instances.propose_fork),
     Page("POST", f"{INSTANCE}/fork", instances.fork),
     Page("GET", f"{INSTANCE}/delete", instances.confirm_delete),

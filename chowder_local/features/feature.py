@@ -45,7 +45,7 @@ class Feature:
     front: Callable[[], Front]
 
 
-NAMES = ("budgets", "breakpoints", "approvals", "jobs")
+NAMES = ("budgets", "breakpoints", "approvals", "jobs", "clock")
 """The folders beside this module, in the order in which hooks are called."""
 GROUP = "chowder_local.features"
 """The entry points by which other packages bring features: a name, and a `Feature`."""

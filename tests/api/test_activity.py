@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chowder_local.core.events import EventType
+from chowder_local.features.clock.service import ClockChange, Clocks
 from chowder_local.instances.conversations import activity
-from chowder_local.instances.schedule.clock import ClockChange
 from chowder_local.openclaw.session_keys import session_key
 from tests.api.test_unasked_turns import MAIN, RUNTIME, TASK, TOOL, begin, end, messages
 from tests.scripted import gateway as scripted
@@ -287,7 +287,7 @@ async def test_a_report_is_not_waited_for_without_end_while_the_agents_clock_sta
     monkeypatch.setattr(activity, "REPORT", timedelta())
     instance = await http.world.created()
     change = ClockChange(at=http.world.clock.now, is_frozen=True)
-    instance = await http.world.clocks.set(instance, change)
+    instance = await http.world.feature(Clocks).set(instance, change)
     updated = int(http.world.clock.now.timestamp() * 1000)
     task = {**HELPER, "status": "completed", "updatedAt": updated}
     http.world.gateway.rpc_answers["tasks.list"] = scripted.ok({"tasks": [task]})

@@ -25,7 +25,7 @@ async def open_jobs(kernel: Services) -> AsyncIterator[Jobs]:
         call_log=kernel.call_log,
         traces=kernel.traces,
         due_jobs=kernel.due_jobs,
-        clocks=kernel.clocks,
+        times=kernel.agent_times,
     )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chowder_local.instances.conversations.sessions import SessionNames
     from chowder_local.instances.conversations.trace_log import TraceLog
     from chowder_local.instances.lifecycle.residency import Residency
-    from chowder_local.instances.schedule.clock import Clocks
+    from chowder_local.instances.schedule.agent_times import AgentTimes
     from chowder_local.instances.schedule.due_jobs import DueJobs
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
     from chowder_local.openclaw.jobs import Job, JobDefinition, JobRun
@@ -67,7 +67,7 @@ class Jobs:
     call_log: CallLog
     traces: TraceLog
     due_jobs: DueJobs
-    clocks: Clocks
+    times: AgentTimes
 
     async def all(self, instance: Instance) -> list[Job]:
         """All jobs of the agent: OpenClaw's own, too."""
@@ -210,8 +210,8 @@ class Jobs:
         return route.openclaw_model
 
     def _traced(self, instance: Instance, run: JobRun) -> TracedRun:
-        began = self.clocks.machine_time_of(instance, run.began_at, is_last=False) - SLACK
-        ended = self.clocks.machine_time_of(instance, run.ended_at, is_last=True) + SLACK
+        began = self.times.machine_time_of(instance, run.began_at, is_last=False) - SLACK
+        ended = self.times.machine_time_of(instance, run.ended_at, is_last=True) + SLACK
         calls = [
             each
             for each in self.call_log.of_instance(instance.id)

@@ -18,6 +18,7 @@ from chowder_local.cli.main import chowder_local, run
 from chowder_local.cli.options import examples_of
 from chowder_local.features.approvals import commands as approvals
 from chowder_local.features.front import all_operations
+from chowder_local.features.jobs import commands as jobs
 from chowder_local.seeding import remote
 from tests.unit.cli.test_main import commands_below
 from tests.wire.cli.test_runs import a_run
@@ -168,7 +169,7 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("seed.yaml", "support/seed.yaml", "support-dev/seed.yaml"):
         (tmp_path / name).write_text(json.dumps(declared))
     (tmp_path / "tides/SKILL.md").write_text("x")
-    for module in (commands, approvals):
+    for module in (commands, approvals, jobs):
         monkeypatch.setattr(module, "choose", lambda resources, *_: resources[0])
     monkeypatch.setattr(commands, "choose_instance", lambda resources, _: resources[0])
     monkeypatch.setattr(remote, "find_instance", lambda client, _: client.instances()[0])

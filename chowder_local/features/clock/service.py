@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from cachetools import LRUCache
 
 from chowder_local.core.domain import AgentClock, InstanceStatus
-from chowder_local.core.errors.agents import (
-    AdvanceInterrupted,
-    ClockRefused,
-    GatewaySuspended,
-    GatewayUnavailable,
-)
+from chowder_local.core.errors.agents import GatewaySuspended, GatewayUnavailable
 from chowder_local.core.errors.requests import InstanceNotFound, InstanceStateWrong
 from chowder_local.core.events import EventType
 from chowder_local.core.tasks import ended_by
-from chowder_local.instances.schedule.advanced_runs import AdvancedRuns, is_running, waits
+from chowder_local.features.clock.errors import AdvanceInterrupted, ClockRefused
+from chowder_local.features.clock.runs import AdvancedRuns, is_running, waits
+from chowder_local.instances.schedule.agent_times import EPOCH, MACHINE_CLOCK
 from chowder_local.openclaw.jobs import JobKind
 from chowder_local.openclaw.scheduler import list_jobs, list_runs, rearm
 
@@ -32,17 +27,16 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance, InstanceId
     from chowder_local.core.events import Events
+    from chowder_local.features.clock.runs import AdvancedRun, Jobs
     from chowder_local.instances.conversations.activity import Activities
     from chowder_local.instances.lifecycle.agents import Agent, Agents
     from chowder_local.instances.lifecycle.residency import Residency
-    from chowder_local.instances.schedule.advanced_runs import AdvancedRun, Jobs
+    from chowder_local.instances.schedule.agent_times import AgentTimes
     from chowder_local.instances.schedule.due_jobs import DueJobs
     from chowder_local.openclaw.gateway import Gateway
     from chowder_local.openclaw.jobs import Job, JobRun
     from chowder_local.relay.call_log import CallLog
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MACHINE_CLOCK = AgentClock()
 MAX_RUNS = 1000
 LONGEST_ADVANCE = timedelta(days=366)
 LEAD = timedelta(milliseconds=20)
@@ -50,8 +44,6 @@ LEAD = timedelta(milliseconds=20)
 FIRST_POLL_S = 0.05
 LONGEST_POLL_S = 0.5
 POLL_GROWTH = 1.3
-CHANGED_KEPT = 1000
-CHANGES_KEPT = 2 * MAX_RUNS
 START_TIMEOUT_S = 90.0
 """OpenClaw's scheduler looks at its jobs once a minute at least."""
 
@@ -84,6 +76,7 @@ class Advance:
 class Clocks:
     """The clocks of agents. The row is set before the sandbox: a server that starts sets it."""
 
+    times: AgentTimes
     agents: Agents
     residency: Residency
     due_jobs: DueJobs
@@ -93,32 +86,7 @@ class Clocks:
     clock: Callable[[], datetime]
 
     def __post_init__(self) -> None:
-        self._changes: LRUCache[InstanceId, deque[tuple[datetime, AgentClock]]] = LRUCache(
-            CHANGED_KEPT
-        )
         self._advancing: dict[InstanceId, asyncio.Event] = {}
-
-    def time_of(self, instance: Instance) -> datetime:
-        """The agent's time."""
-        return (instance.clock or MACHINE_CLOCK).at(self.clock())
-
-    def is_moved(self, instance: Instance) -> bool:
-        """Whether the agent's time is not the machine's."""
-        return abs(self.time_of(instance) - self.clock()) > timedelta(seconds=1)
-
-    def machine_time_of(self, instance: Instance, at: datetime, *, is_last: bool) -> datetime:
-        """When the agent's clock had a time, by the machine's, as far as its changes are known.
-
-        Of a clock that stood at that time, the first moment or the last one.
-        """
-        ends_at = self.clock()
-        for since, clock in reversed(self._changes.get(instance.id, ())):
-            if clock.at(since) <= at:
-                if clock.frozen_ms is not None:
-                    return ends_at if is_last else since
-                return at - timedelta(milliseconds=clock.offset_ms)
-            ends_at = since
-        return at - (self.time_of(instance) - self.clock())
 
     async def set(self, instance: Instance, change: ClockChange) -> Instance:
         """The instance with its clock changed, for its programs at once if it is in memory.
@@ -221,12 +189,12 @@ class Clocks:
             self._check_distance(instance, until)
         gateway = self.agents.gateway_of(instance.sandbox_id, instance.gateway_url)
         await _check_movable(gateway)
-        listed_at = self.time_of(instance)
+        listed_at = self.times.now(instance)
         jobs, listed = await self._wait_until_quiet(instance, gateway, {}, listed_at, cancelled)
         runs.begin(jobs, listed)
         is_single = until is None
         if until is None:
-            until = max(_next_due(jobs) or EPOCH, self.time_of(instance))
+            until = max(_next_due(jobs) or EPOCH, self.times.now(instance))
         while (due_at := _next_due(jobs)) is not None and due_at <= until:
             if len(runs) >= limit or cancelled.is_set():
                 return Advance(instance, runs.in_order(), has_arrived=False)
@@ -237,13 +205,13 @@ class Clocks:
                 instance, gateway, batch, listed_at, cancelled
             )
             listed_at = max((each.ended_at for each in listed), default=listed_at)
-            runs.note(jobs, listed, self.time_of(instance))
+            runs.note(jobs, listed, self.times.now(instance))
             self._publish(
                 instance, EventType.CLOCK_ADVANCED, until=until.isoformat(), runs=len(runs)
             )
             if is_single:
                 break
-        if not cancelled.is_set() and self.time_of(instance) < until:
+        if not cancelled.is_set() and self.times.now(instance) < until:
             with anyio.CancelScope(shield=True):
                 instance = await self._move_to(instance, until, jobs)
             self._publish(
@@ -252,7 +220,7 @@ class Clocks:
         return Advance(instance, runs.in_order(), has_arrived=not cancelled.is_set())
 
     def _check_distance(self, instance: Instance, until: datetime) -> None:
-        now = self.time_of(instance)
+        now = self.times.now(instance)
         if not timedelta() <= until - now <= LONGEST_ADVANCE:
             raise ClockRefused(
                 f"The agent's clock is at {now:%Y-%m-%d %H:%M:%S} (UTC); one call moves it on by "
@@ -323,15 +291,12 @@ class Clocks:
         )
 
     async def _write(self, agent: Agent, clock: AgentClock) -> None:
-        changes = self._changes.setdefault(agent.row.id, deque(maxlen=CHANGES_KEPT))
-        if not changes:
-            changes.append((EPOCH, agent.row.clock or MACHINE_CLOCK))
-        changes.append((self.clock(), clock))
+        self.times.note_change(agent.row, clock)
         if not await agent.update(clock=clock):
             raise InstanceNotFound
 
     def _publish(self, instance: Instance, event: EventType, **members: Any) -> None:
-        now = self.time_of(instance).isoformat(timespec="milliseconds")
+        now = self.times.now(instance).isoformat(timespec="milliseconds")
         self.events.publish(event, instance.organization_id, instance.id, now=now, **members)
 
 

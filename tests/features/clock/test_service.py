@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from chowder_local.core.domain import AgentClock, InstanceStatus
-from chowder_local.core.errors.agents import AdvanceInterrupted, ClockRefused, GatewayUnavailable
+from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.errors.requests import InstanceStateWrong
 from chowder_local.core.events import EventType
-from chowder_local.instances.schedule.clock import RESET, ClockChange
+from chowder_local.features.clock.errors import AdvanceInterrupted, ClockRefused
+from chowder_local.features.clock.service import RESET, ClockChange, Clocks
 from chowder_local.openclaw.clock import CLOCK_FILE, header_of, record_of
 from chowder_local.openclaw.jobs import PLACEHOLDER
 from tests.scripted.agents import agent_at
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chowder_local.core.domain import Instance
-    from chowder_local.instances.schedule.advanced_runs import AdvancedRun
+    from chowder_local.features.clock.runs import AdvancedRun
     from tests.scripted.gateway import ScriptedGateway
     from tests.scripted.world import World
 
@@ -48,22 +49,22 @@ def jobs(*listed: dict[str, Any]) -> tuple[int, dict[str, Any]]:
 
 
 async def moved(world: World, instance: Instance, at: datetime, **change: Any) -> Instance:
-    return await world.clocks.set(instance, ClockChange(at=at, **change))
+    return await world.feature(Clocks).set(instance, ClockChange(at=at, **change))
 
 
 async def test_a_clock_that_was_never_set_is_the_machines(world: World) -> None:
     instance = await world.created()
     assert instance.clock is None
-    assert world.clocks.time_of(instance) == world.clock.now
+    assert world.agent_times.now(instance) == world.clock.now
     assert world.gateway.clocks == []
     assert CLOCK_FILE not in world.engine.files[instance.sandbox_id]
 
 
 async def test_a_running_agent_gets_its_clock_at_once(world: World) -> None:
     instance = await moved(world, await world.created(), NEXT_YEAR)
-    assert world.clocks.time_of(instance) == NEXT_YEAR
+    assert world.agent_times.now(instance) == NEXT_YEAR
     world.clock.advance(60)
-    assert world.clocks.time_of(instance) == NEXT_YEAR + timedelta(minutes=1)
+    assert world.agent_times.now(instance) == NEXT_YEAR + timedelta(minutes=1)
     assert instance.clock is not None
     assert world.gateway.clocks == [header_of(instance.clock)]
 
@@ -71,10 +72,10 @@ async def test_a_running_agent_gets_its_clock_at_once(world: World) -> None:
 async def test_a_frozen_clock_stands_until_it_is_let_go(world: World) -> None:
     instance = await moved(world, await world.created(), NEXT_YEAR, is_frozen=True)
     world.clock.advance(3600)
-    assert world.clocks.time_of(instance) == NEXT_YEAR
-    instance = await world.clocks.set(instance, ClockChange(is_frozen=False))
+    assert world.agent_times.now(instance) == NEXT_YEAR
+    instance = await world.feature(Clocks).set(instance, ClockChange(is_frozen=False))
     world.clock.advance(1)
-    assert world.clocks.time_of(instance) == NEXT_YEAR + timedelta(seconds=1)
+    assert world.agent_times.now(instance) == NEXT_YEAR + timedelta(seconds=1)
 
 
 async def test_a_stopped_agents_clock_counts_at_its_start(world: World) -> None:
@@ -153,7 +154,7 @@ async def test_the_clock_goes_back_only_while_nothing_is_planned(world: World) -
     world.gateway.rpc_answers["cron.list"] = jobs(job("daily", NEXT_YEAR))
     with pytest.raises(ClockRefused, match="it has jobs, whose next runs would stay"):
         await moved(world, instance, NEXT_YEAR - 2 * DAY)
-    assert world.clocks.time_of(await world.now(instance)) == NEXT_YEAR - DAY
+    assert world.agent_times.now(await world.now(instance)) == NEXT_YEAR - DAY
     stopped = await world.lifecycle.stop(world.organization_id, instance.id)
     with pytest.raises(ClockRefused, match="only while it runs"):
         await moved(world, stopped, NEXT_YEAR - 2 * DAY)
@@ -252,8 +253,8 @@ async def test_the_clock_of_an_image_that_has_none_is_not_moved(world: World) ->
     with pytest.raises(ClockRefused, match="an older image"):
         await moved(world, instance, NEXT_YEAR)
     with pytest.raises(ClockRefused, match="an older image"):
-        await world.clocks.advance(instance, NEXT_YEAR)
-    assert world.clocks.time_of(await world.now(instance)) == world.clock.now
+        await world.feature(Clocks).advance(instance, NEXT_YEAR)
+    assert world.agent_times.now(await world.now(instance)) == world.clock.now
 
 
 async def test_an_advance_lets_each_job_run_at_its_time_in_order(
@@ -264,7 +265,7 @@ async def test_an_advance_lets_each_job_run_at_its_time_in_order(
     scheduler.due |= {"daily": start + DAY / 2, "once": start + DAY, "later": start + 9 * DAY}
     scheduler.next = lambda name, at: at + DAY if name == "daily" else None
     scheduler._list()
-    advance = await world.clocks.advance(instance, start + 2 * DAY)
+    advance = await world.feature(Clocks).advance(instance, start + 2 * DAY)
     assert advance.has_arrived
     expected = [
         ("daily", start + DAY / 2),
@@ -273,7 +274,7 @@ async def test_an_advance_lets_each_job_run_at_its_time_in_order(
     ]
     assert [(each.job, each.began_at) for each in advance.runs] == expected
     assert [(each.job, each.due_at) for each in advance.runs] == expected
-    assert world.clocks.time_of(advance.instance) == start + 2 * DAY
+    assert world.agent_times.now(advance.instance) == start + 2 * DAY
     # Before each time the clock stands still, so that the scheduler finds the job not yet due.
     assert [each.split()[1] == "0" for each in world.gateway.clocks] == [False, True] * 4
     assert len(world.gateway.called("cron.add")) == 4
@@ -284,16 +285,16 @@ async def test_an_advance_to_the_next_job_ends_there(world: World, scheduler: Sc
     due = world.clock.now + DAY
     scheduler.due |= {"daily": due}
     scheduler._list()
-    advance = await world.clocks.advance(instance, None)
+    advance = await world.feature(Clocks).advance(instance, None)
     assert [each.job for each in advance.runs] == ["daily"]
-    assert world.clocks.time_of(advance.instance) == due
+    assert world.agent_times.now(advance.instance) == due
 
 
 async def test_an_advance_without_jobs_only_moves_the_clock(world: World) -> None:
     instance = await world.created()
-    advance = await world.clocks.advance(instance, NEXT_YEAR)
+    advance = await world.feature(Clocks).advance(instance, NEXT_YEAR)
     assert (advance.runs, advance.has_arrived) == ([], True)
-    assert world.clocks.time_of(advance.instance) == NEXT_YEAR
+    assert world.agent_times.now(advance.instance) == NEXT_YEAR
 
 
 async def test_an_advance_ends_after_so_many_runs(world: World, scheduler: Scheduler) -> None:
@@ -301,9 +302,9 @@ async def test_an_advance_ends_after_so_many_runs(world: World, scheduler: Sched
     start = world.clock.now
     scheduler.due |= {"daily": start + DAY}
     scheduler._list()
-    advance = await world.clocks.advance(instance, start + 9 * DAY, limit=2)
+    advance = await world.feature(Clocks).advance(instance, start + 9 * DAY, limit=2)
     assert (len(advance.runs), advance.has_arrived) == (2, False)
-    assert world.clocks.time_of(advance.instance) == start + 2 * DAY
+    assert world.agent_times.now(advance.instance) == start + 2 * DAY
 
 
 async def test_a_run_that_falls_due_during_anothers_turn_counts(
@@ -321,7 +322,7 @@ async def test_a_run_that_falls_due_during_anothers_turn_counts(
             run_due(now + timedelta(minutes=3))
 
     monkeypatch.setattr(scheduler, "run_due", run_for_long)
-    advance = await world.clocks.advance(instance, start + 9 * DAY, limit=3)
+    advance = await world.feature(Clocks).advance(instance, start + 9 * DAY, limit=3)
     expected = [("long", 1), ("meanwhile", 1), ("long", 2), ("meanwhile", 2)]
     assert [(each.job, (each.due_at - start).days) for each in advance.runs] == expected
     assert not advance.has_arrived
@@ -332,13 +333,13 @@ async def test_an_advance_can_be_ended_and_no_other_begins_meanwhile(world: Worl
     world.gateway.rpc_answers["cron.list"] = jobs(
         job("endless", world.clock.now, runningAtMs=1, queuedAtMs=1)
     )
-    advancing = asyncio.create_task(world.clocks.advance(instance, NEXT_YEAR))
+    advancing = asyncio.create_task(world.feature(Clocks).advance(instance, NEXT_YEAR))
     await eventually(lambda: bool(world.gateway.called("cron.remove")), "the advance has begun")
     with pytest.raises(ClockRefused, match="being moved on already"):
-        await world.clocks.advance(instance, NEXT_YEAR)
-    assert world.clocks.cancel(instance.id)
+        await world.feature(Clocks).advance(instance, NEXT_YEAR)
+    assert world.feature(Clocks).cancel(instance.id)
     assert not (await advancing).has_arrived
-    assert not world.clocks.cancel(instance.id)
+    assert not world.feature(Clocks).cancel(instance.id)
 
 
 async def test_an_advance_of_an_agent_that_is_stopped_ends_with_its_runs(
@@ -354,7 +355,7 @@ async def test_an_advance_of_an_agent_that_is_stopped_ends_with_its_runs(
             run_due(now)
 
     monkeypatch.setattr(scheduler, "run_due", run_once)
-    advancing = asyncio.create_task(world.clocks.advance(instance, NEXT_YEAR))
+    advancing = asyncio.create_task(world.feature(Clocks).advance(instance, NEXT_YEAR))
     # A move adds and removes a job.
     await eventually(lambda: len(world.gateway.called("cron.remove")) == 2, "it waits for a run")
     await world.lifecycle.stop(world.organization_id, instance.id)
@@ -382,7 +383,7 @@ async def test_an_advance_waits_for_model_calls_that_a_job_has_begun(
         return [Call()]
 
     monkeypatch.setattr(world.call_log, "of_instance", of_instance)
-    await world.clocks.advance(instance, NEXT_YEAR)
+    await world.feature(Clocks).advance(instance, NEXT_YEAR)
     assert asked == 3
 
 
@@ -407,7 +408,7 @@ async def test_the_clock_moves_only_while_sub_agents_are_quiet(
         run_due(now)
 
     monkeypatch.setattr(scheduler, "run_due", note)
-    await world.clocks.advance(instance, NEXT_YEAR)
+    await world.feature(Clocks).advance(instance, NEXT_YEAR)
     assert looks[0] == len(states)
 
 
@@ -425,7 +426,7 @@ async def test_a_job_that_openclaw_passes_over_is_skipped(
 
     monkeypatch.setattr(scheduler, "run_due", pass_over)
     (run,) = (
-        await world.clocks.advance(instance, NEXT_YEAR.replace(year=2026, month=5, day=6))
+        await world.feature(Clocks).advance(instance, NEXT_YEAR.replace(year=2026, month=5, day=6))
     ).runs
     assert (run.outcome, run.began_at) == ("skipped", due)
 
@@ -435,11 +436,11 @@ async def test_a_reset_gives_the_machines_time_even_to_an_agent_with_jobs_that_w
 ) -> None:
     instance = await world.created()
     world.gateway.rpc_answers["cron.list"] = jobs(job("daily", NEXT_YEAR))
-    instance = await world.clocks.set(instance, RESET)
+    instance = await world.feature(Clocks).set(instance, RESET)
     assert instance.clock == AgentClock()
     await moved(world, instance, NEXT_YEAR, seed=7, sets_seed=True)
     with pytest.raises(ClockRefused):
-        await world.clocks.set(instance, RESET)
+        await world.feature(Clocks).set(instance, RESET)
 
 
 async def test_a_job_that_openclaw_does_not_begin_is_an_error(
@@ -449,14 +450,14 @@ async def test_a_job_that_openclaw_does_not_begin_is_an_error(
     instance = await world.created()
     world.gateway.rpc_answers["cron.list"] = jobs(job("stuck", world.clock.now + DAY))
     with pytest.raises(GatewayUnavailable, match="does not begin the job 'stuck'"):
-        await world.clocks.advance(instance, NEXT_YEAR)
+        await world.feature(Clocks).advance(instance, NEXT_YEAR)
 
 
 async def test_an_advance_is_bounded_and_does_not_go_back(world: World) -> None:
     instance = await world.created()
     for until in (world.clock.now + 367 * DAY, world.clock.now - DAY):
         with pytest.raises(ClockRefused, match="by 366 days at most"):
-            await world.clocks.advance(instance, until)
+            await world.feature(Clocks).advance(instance, until)
 
 
 async def test_followers_see_the_clock_and_the_progress(world: World, scheduler: Scheduler) -> None:
@@ -464,7 +465,7 @@ async def test_followers_see_the_clock_and_the_progress(world: World, scheduler:
     scheduler.due |= {"once": NEXT_YEAR + DAY}
     scheduler.next = lambda *_: None
     scheduler._list()
-    await world.clocks.advance(instance, NEXT_YEAR + 2 * DAY)
+    await world.feature(Clocks).advance(instance, NEXT_YEAR + 2 * DAY)
     seen = [each for each in world.events._kept if each.type.startswith("clock.")]
     assert [each.type for each in seen] == [
         EventType.CLOCK_SET, EventType.CLOCK_ADVANCED, EventType.CLOCK_ADVANCED
@@ -488,4 +489,6 @@ async def test_an_advance_outlasts_a_call_that_the_gateway_breaks_off(
         world.gateway.rpc_answers["cron.list"] = [refused("busy", 503), listed]
 
     monkeypatch.setattr(scheduler, "run_due", run_and_break_off)
-    assert [each.job for each in (await world.clocks.advance(instance, NEXT_YEAR)).runs] == ["once"]
+    assert [
+        each.job for each in (await world.feature(Clocks).advance(instance, NEXT_YEAR)).runs
+    ] == ["once"]

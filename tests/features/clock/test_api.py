@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.core.errors.agents import AdvanceInterrupted
 from chowder_local.core.events import EventType
+from chowder_local.features.clock.errors import AdvanceInterrupted
+from chowder_local.features.clock.runs import AdvancedRun
+from chowder_local.features.clock.service import Clocks
 from chowder_local.instances.schedule import due_jobs
-from chowder_local.instances.schedule.advanced_runs import AdvancedRun
 from chowder_local.openclaw.jobs import read_jobs
 from tests.features.jobs.test_api import events_of_jobs, followed, ms, params, pass_time, raw
 from tests.scripted.serving import DEADLINE_S, eventually
@@ -88,7 +89,7 @@ async def test_an_advance_that_is_interrupted_answers_with_its_runs(
     async def advance(*_: object) -> None:
         raise AdvanceInterrupted("Instance is stopped.", [run])
 
-    monkeypatch.setattr(http.world.clocks, "advance", advance)
+    monkeypatch.setattr(http.world.feature(Clocks), "advance", advance)
     path = f"/local/instances/{instance.id}/clock/advance"
     answer = await http.post(path, json={"by": "1d"})
     assert (answer.status_code, answer.headers["X-Error-Code"]) == (409, "advance_interrupted")
@@ -150,7 +151,9 @@ async def test_the_machines_times_of_runs_are_known_after_later_moves(http: Api)
     first, second = start + timedelta(days=1, seconds=5), start + timedelta(days=3)
     before = start - timedelta(hours=1)
     spans = [
-        tuple(world.clocks.machine_time_of(instance, at, is_last=each) for each in (False, True))
+        tuple(
+            world.agent_times.machine_time_of(instance, at, is_last=each) for each in (False, True)
+        )
         for at in (before, first, second)
     ]
     assert spans == [

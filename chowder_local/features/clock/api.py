@@ -1,4 +1,4 @@
-"""Handlers: the clock of an agent."""
+"""The calls of clocks: their rows of the route table, and their handlers."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from chowder_local.api.schemas.clock import (
+from chowder_local.api.access import Access
+from chowder_local.api.operations import Operation
+from chowder_local.features.clock.errors import AdvanceInterrupted
+from chowder_local.features.clock.model import (
     AdvancedRunView,
     AdvanceView,
     ClockAdvance,
     ClockSetting,
     ClockView,
 )
-from chowder_local.core.errors.agents import AdvanceInterrupted
+from chowder_local.features.clock.service import RESET, ClockChange, Clocks
 from chowder_local.http.bodies import parse
 from chowder_local.http.middleware import note
 from chowder_local.http.responses import CLIENT_CLOSED_REQUEST, while_connected
-from chowder_local.http.services import instance_of, services
-from chowder_local.instances.schedule.clock import RESET, ClockChange
+from chowder_local.http.services import instance_of, service, services
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +46,7 @@ async def set_clock(request: Request) -> ClockView:
     body = await parse(request, ClockSetting)
     _note(request, body)
     change = ClockChange(body.at, body.frozen, body.seed, "seed" in body.model_fields_set)
-    return _view(request, await services(request).clocks.set(instance, change))
+    return _view(request, await service(request, Clocks).set(instance, change))
 
 
 async def reset_clock(request: Request) -> ClockView:
@@ -53,7 +55,7 @@ async def reset_clock(request: Request) -> ClockView:
     A clock that is ahead does not go back once the agent has jobs.
     """
     instance = await instance_of(request)
-    return _view(request, await services(request).clocks.set(instance, RESET))
+    return _view(request, await service(request, Clocks).set(instance, RESET))
 
 
 async def advance_clock(request: Request) -> AdvanceView | Response:
@@ -65,12 +67,12 @@ async def advance_clock(request: Request) -> AdvanceView | Response:
     """
     instance = await instance_of(request)
     body = await parse(request, ClockAdvance)
-    clocks, shutdown = services(request).clocks, services(request).shutdown
-    until = body.until_from(clocks.time_of(instance))
+    clocks, kernel = service(request, Clocks), services(request)
+    until = body.until_from(kernel.agent_times.now(instance))
     _note(request, body)
     try:
         advance = await while_connected(
-            request, lambda: clocks.advance(instance, until, body.limit), shutdown
+            request, lambda: clocks.advance(instance, until, body.limit), kernel.shutdown
         )
     except AdvanceInterrupted as interrupted:
         views = _views(interrupted.runs)
@@ -86,7 +88,7 @@ async def advance_clock(request: Request) -> AdvanceView | Response:
 
 async def cancel_advance(request: Request) -> None:
     """Ends an advance of the agent's clock, if there is one; it answers with what has happened."""
-    services(request).clocks.cancel((await instance_of(request)).id)
+    service(request, Clocks).cancel((await instance_of(request)).id)
 
 
 def _view(request: Request, instance: Instance) -> ClockView:
@@ -101,3 +103,63 @@ def _views(runs: Iterable[object]) -> list[AdvancedRunView]:
 
 def _note(request: Request, body: BaseModel) -> None:
     note(request, **{key: str(value) for key, value in body.model_dump(exclude_unset=True).items()})
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/local/instances/{instance_id}/clock",
+        get_clock,
+        Access.ORGANIZATION,
+        "getClock",
+        "Show an agent's clock",
+        answer=ClockView,
+        tool="read_clock",
+    ),
+    Operation(
+        "PUT",
+        "/local/instances/{instance_id}/clock",
+        set_clock,
+        Access.ORGANIZATION,
+        "setClock",
+        "Set an agent's clock",
+        body=ClockSetting,
+        answer=ClockView,
+        errors=(409, 502),
+        is_audited=True,
+        tool="set_clock",
+    ),
+    Operation(
+        "DELETE",
+        "/local/instances/{instance_id}/clock",
+        reset_clock,
+        Access.ORGANIZATION,
+        "resetClock",
+        "Reset an agent's clock",
+        answer=ClockView,
+        errors=(409, 502),
+        is_audited=True,
+    ),
+    Operation(
+        "POST",
+        "/local/instances/{instance_id}/clock/advance",
+        advance_clock,
+        Access.ORGANIZATION,
+        "advanceClock",
+        "Move an agent's clock on",
+        body=ClockAdvance,
+        answer=AdvanceView,
+        errors=(409, 502),
+        is_audited=True,
+        tool="advance_clock",
+    ),
+    Operation(
+        "DELETE",
+        "/local/instances/{instance_id}/clock/advance",
+        cancel_advance,
+        Access.ORGANIZATION,
+        "cancelAdvance",
+        "End an advance of a clock",
+        status=204,
+    ),
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from chowder_local.instances.schedule.advanced_runs import AdvancedRuns
+from chowder_local.features.clock.runs import AdvancedRuns
 from chowder_local.openclaw.jobs import read_job, read_runs
 
 if TYPE_CHECKING:

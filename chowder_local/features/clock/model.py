@@ -19,7 +19,8 @@ from chowder_local.api.schemas.fields import Id, View
 from chowder_local.core.domain import LARGEST_SEED, LATEST_CLOCK_MS, Egress
 from chowder_local.core.strict_model import StrictModel
 from chowder_local.core.wording import parse_duration
-from chowder_local.instances.schedule.clock import LONGEST_ADVANCE, MACHINE_CLOCK, MAX_RUNS
+from chowder_local.features.clock.service import LONGEST_ADVANCE, MAX_RUNS
+from chowder_local.instances.schedule.agent_times import MACHINE_CLOCK
 
 if TYPE_CHECKING:
     from chowder_local.core.domain import Instance

@@ -1,0 +1,1 @@
+"""Clock: the time of an agent, which can be set, stand still, and be moved on."""
