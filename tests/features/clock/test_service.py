@@ -446,7 +446,7 @@ async def test_a_reset_gives_the_machines_time_even_to_an_agent_with_jobs_that_w
 async def test_a_job_that_openclaw_does_not_begin_is_an_error(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chowder_local.instances.schedule.clock.START_TIMEOUT_S", 0)
+    monkeypatch.setattr("chowder_local.features.clock.service.START_TIMEOUT_S", 0)
     instance = await world.created()
     world.gateway.rpc_answers["cron.list"] = jobs(job("stuck", world.clock.now + DAY))
     with pytest.raises(GatewayUnavailable, match="does not begin the job 'stuck'"):
