@@ -1,4 +1,4 @@
-"""The server's application: the API, the documents, `/mcp` and the dashboard on its services."""
+"""The server's application: the API, the documents and the dashboard on its services."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from chowder_local.features.feature import chosen_features
 from chowder_local.features.front import whole_of
 from chowder_local.http import middleware
 from chowder_local.http.listener import with_state
-from chowder_local.mcp.requests import McpRequests, mcp_route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +35,6 @@ class State(TypedDict):
 
     services: Services
     dashboard: Dashboard
-    mcp: McpRequests
 
 
 def application(services: Services) -> ASGIApp:
@@ -69,7 +67,7 @@ def _routes(whole: Whole) -> tuple[BaseRoute, ...]:
     """Shared by all applications of a process, because routes have no state."""
     return (
         *routes(whole.operations),
-        mcp_route(),
+        *whole.routes,
         *documentation_routes(whole.operations),
         *dashboard_routes(whole.pages),
     )
@@ -89,8 +87,5 @@ def state(services: Services) -> State:
             env_command=f'eval "$({program(settings.data_dir)} env)"',
             paths=list(dict.fromkeys(each.path for each in whole.operations)),
             parts=whole.parts,
-        ),
-        "mcp": McpRequests(
-            services.tasks, services.server_diagnosis, settings.max_body_bytes, whole.operations
         ),
     }

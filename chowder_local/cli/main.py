@@ -70,7 +70,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "diff": ("diff", "Show how two runs differ, or an agent and a hosted one."),
     "rerun": ("calls", "Run a turn again on a fork, from one of its model calls on."),
     "events": ("history", "Follow what the server decides, as it happens."),
-    "mcp": ("integrations", "Print how to give editors the server's tools, or serve one."),
+    "mcp": (
+        "chowder_local.features.mcp.commands",
+        "Print how to give editors the server's tools, or serve one.",
+    ),
     "seed": ("seed", "Bring the server to what a file declares."),
     "pull": ("remote", "Copy an agent of another server here and into a folder."),
     "push": ("remote", "Bring agents of another server to what a file declares."),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from importlib.metadata import EntryPoint
 
+    from starlette.routing import BaseRoute
+
     from chowder_local.api.operations import Operation
     from chowder_local.dashboard.pages import PageParts
     from chowder_local.dashboard.routes import Page
@@ -24,9 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Front:
-    """What clients and people see of a feature; `parts` is on pages of the kernel."""
+    """What clients and people see of a feature; `parts` is on pages of the kernel.
+
+    `routes` makes those that are no calls of the API of the rows of all calls.
+    """
 
     operations: Sequence[Operation] = ()
+    routes: Callable[[Sequence[Operation]], Sequence[BaseRoute]] | None = None
     pages: Sequence[Page] = ()
     parts: PageParts | None = None
 
@@ -45,7 +51,7 @@ class Feature:
     front: Callable[[], Front]
 
 
-NAMES = ("budgets", "breakpoints", "approvals", "jobs", "clock")
+NAMES = ("budgets", "breakpoints", "approvals", "jobs", "clock", "mcp")
 """The folders beside this module, in the order in which hooks are called."""
 GROUP = "chowder_local.features"
 """The entry points by which other packages bring features: a name, and a `Feature`."""

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from chowder_local.api.routes import OPERATIONS as KERNEL_OPERATIONS
@@ -15,6 +16,8 @@ from chowder_local.dashboard.routes import PAGES as KERNEL_PAGES
 from chowder_local.features.feature import own_features
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
     from chowder_local.api.operations import Operation
     from chowder_local.dashboard.pages import PageParts
     from chowder_local.dashboard.routes import Page
@@ -23,11 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """The route table, the dashboard's pages that need a session, and what is shown on pages: the
-    kernel's, and those of features.
+    """The route table, other routes, the dashboard's pages that need a session, and what features
+    show on pages: the kernel's, and those of features.
     """
 
     operations: tuple[Operation, ...]
+    routes: tuple[BaseRoute, ...]
     pages: tuple[Page, ...]
     parts: tuple[PageParts, ...]
     rendering: Rendering
@@ -40,8 +44,11 @@ def whole_of(features: tuple[Feature, ...]) -> Whole:
     Raises SettingsInvalid if two features have a call or page with one address.
     """
     fronts = [each.front() for each in features]
+    operations = (*KERNEL_OPERATIONS, *(row for each in fronts for row in each.operations))
+    made = [each.routes(operations) for each in fronts if each.routes is not None]
     whole = Whole(
-        operations=(*KERNEL_OPERATIONS, *(row for each in fronts for row in each.operations)),
+        operations=operations,
+        routes=tuple(chain.from_iterable(made)),
         pages=(*KERNEL_PAGES, *(page for each in fronts for page in each.pages)),
         parts=tuple(each.parts for each in fronts if each.parts is not None),
         rendering=Rendering(Assets(), [each.package for each in features if _has_templates(each)]),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from chowder_local.api.access import Access
 from chowder_local.features.front import all_operations
-from chowder_local.mcp.server import DOCUMENT, TEMPLATES
-from chowder_local.mcp.tools import EditorTool, tools
+from chowder_local.features.mcp.server import DOCUMENT, TEMPLATES
+from chowder_local.features.mcp.tools import EditorTool, tools
 from scripts.reference_pages.markdown import code, codes, inline, table
 from scripts.reference_pages.markdown import page as make_page
 

@@ -9,8 +9,8 @@ import pytest
 
 from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
 from chowder_local.features.feature import own_features
+from chowder_local.features.mcp.server import CallRefused
 from chowder_local.http.error_rendering import detail_of, error_response, status_of
-from chowder_local.mcp.server import CallRefused
 
 if TYPE_CHECKING:
     from tests.api.conftest import Api

@@ -78,22 +78,6 @@ def data_dir_failure(failed: OSError, message: str) -> DataDirUnusable:
     return (DataDirFull if is_full else DataDirUnusable)(message)
 
 
-class ToolsUnavailable(ChowderError):
-    """The tools for editors could not start."""
-
-    http_status = 500
-    remedy = (
-        "See the server's log for the cause (`chowder-local logs`), mend it, and send the request "
-        "again."
-    )
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The tools for editors could not start; the server's log says why. "
-            "Send the request again once that is mended."
-        )
-
-
 class ServerNotRunning(ChowderError):
     """No server answers at the address that the command or client calls."""
 

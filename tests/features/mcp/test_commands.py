@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 
 def test_the_lines_for_editors_have_no_key(
-    serve: Serve, capsys: pytest.CaptureFixture[str]
+    serve_answers: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    env, _ = serve({})
+    env, _ = serve_answers({})
     assert run(["mcp"], env) == 0
     printed = capsys.readouterr().out
     assert "chd_org_" not in printed
@@ -42,9 +42,9 @@ def test_the_lines_for_editors_have_no_key(
 
 
 def test_for_another_server_only_its_address_is_told(
-    serve: Serve, capsys: pytest.CaptureFixture[str]
+    serve_answers: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    env, _ = serve({})
+    env, _ = serve_answers({})
     assert run(["mcp"], env | {"CHOWDER_BASE_URL": "http://10.0.0.7:2469/v1"}) == 0
     printed = capsys.readouterr().out
     assert "http://10.0.0.7:2469/mcp" in printed

@@ -24,7 +24,12 @@ from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.requests import OrganizationKeyRequired
 from chowder_local.core.strict_model import MAX_NAME_CHARS, MAX_UNKNOWN, nearest
 from chowder_local.core.visible_text import visible_text
-from chowder_local.mcp.tools import CHANGES_STATUS, EXPLAIN_FAILURE, SEND_MESSAGE, EditorTool
+from chowder_local.features.mcp.tools import (
+    CHANGES_STATUS,
+    EXPLAIN_FAILURE,
+    SEND_MESSAGE,
+    EditorTool,
+)
 from chowder_local.openclaw.models import DEFAULT_MODELS
 from chowder_local.upstream.sse import EventReader
 

@@ -22,8 +22,8 @@ from chowder_local.app.application import api
 from chowder_local.core.domain import Permission
 from chowder_local.core.errors.requests import KeyInvalid, KeyMissing
 from chowder_local.features.front import all_operations
+from chowder_local.features.mcp.tools import EditorTool, tools
 from chowder_local.http.listener import with_state
-from chowder_local.mcp.tools import EditorTool, tools
 from tests.scripted.serving import loopback_client, no_lifespan, serve
 from tests.scripted.world import World, open_world
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jsonschema_rs import validator_for
 
 from chowder_local.features.front import all_operations
-from chowder_local.mcp.tools import CHANGES_STATUS, tools
+from chowder_local.features.mcp.tools import CHANGES_STATUS, tools
 
 
 def test_tools_that_wait_for_an_instance_are_calls_of_the_route_table() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chowder_local.mcp.server import explain
+from chowder_local.features.mcp.server import explain
 
 INSTANCE: dict[str, Any] = {"id": "i-1", "status": "running", "error_message": None}
 CALL: dict[str, Any] = {"id": "ex-2", "provider": "openai", "status": 200, "error": None}

@@ -1,4 +1,4 @@
-"""The path `/mcp`, and the requests of the protocol, whose server begins with the first one."""
+"""The protocol's server, which begins with the first request of a client."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
-from chowder_local.api.access import Access, Authorization
 from chowder_local.api.operations import PICTURE_BODY_BYTES
-from chowder_local.core.errors.process import ToolsUnavailable
 from chowder_local.core.tasks import logging_errors
-from chowder_local.http.endpoints import Endpoint, path_route
-from chowder_local.http.message_errors import JSON_RPC_PATH
+from chowder_local.features.mcp.errors import ToolsUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-    from starlette.routing import Route
-    from starlette.types import Receive, Scope, Send
 
     from chowder_local.api.operations import Operation
     from chowder_local.core.domain import Caller
     from chowder_local.diagnostics.checks import ServerDiagnosis
-    from chowder_local.mcp.server import Calls
+    from chowder_local.features.mcp.server import Calls
 
 
 @dataclass(eq=False, repr=False)
@@ -34,38 +29,46 @@ class McpRequests:
     tasks: asyncio.TaskGroup
     diagnosis: ServerDiagnosis
     max_body_bytes: int
-    operations: Sequence[Operation]
-    """The route table, of which the tools are made."""
 
     def __post_init__(self) -> None:
         self._manager: asyncio.Future[StreamableHTTPSessionManager] | None = None
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request of a client whose key was checked. Raises ToolsUnavailable."""
+    async def manager(self, operations: Sequence[Operation]) -> StreamableHTTPSessionManager:
+        """What answers requests, with tools that are made of these rows of the route table.
+
+        Raises ToolsUnavailable.
+        """
         if self._manager is None:
             self._manager = asyncio.get_running_loop().create_future()
-            self.tasks.create_task(self._serve(self._manager))
-        manager = await asyncio.shield(self._manager)
-        await manager.handle_request(scope, receive, send)
+            self.tasks.create_task(self._serve(operations, self._manager))
+        return await asyncio.shield(self._manager)
 
-    async def _serve(self, ready: asyncio.Future[StreamableHTTPSessionManager]) -> None:
+    async def _serve(
+        self,
+        operations: Sequence[Operation],
+        ready: asyncio.Future[StreamableHTTPSessionManager],
+    ) -> None:
         try:
             with logging_errors("serving the Model Context Protocol"):
-                await self._run(ready)
+                await self._run(operations, ready)
         finally:
             self._manager = None
             if not ready.done():
                 # The requests that wait for the beginning get this error; the next one tries again.
                 ready.set_exception(ToolsUnavailable())
 
-    async def _run(self, ready: asyncio.Future[StreamableHTTPSessionManager]) -> None:
+    async def _run(
+        self,
+        operations: Sequence[Operation],
+        ready: asyncio.Future[StreamableHTTPSessionManager],
+    ) -> None:
         # Loading the protocol takes most of a second, and most servers never need it.
-        await asyncio.to_thread(import_module, "chowder_local.mcp.server")
+        await asyncio.to_thread(import_module, "chowder_local.features.mcp.server")
         import httpx
         from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-        from chowder_local.mcp.server import Calls, ToolServer
-        from chowder_local.mcp.tools import tools
+        from chowder_local.features.mcp.server import Calls, ToolServer
+        from chowder_local.features.mcp.tools import tools
 
         # A turn may take any time. The environment's proxies are not for calls on this machine.
         async with httpx.AsyncClient(
@@ -85,7 +88,7 @@ class McpRequests:
                 return cast("Caller", context.request.scope["state"]["caller"])
 
             manager = StreamableHTTPSessionManager(
-                ToolServer(calls_of, caller_of, self.diagnosis, tools(self.operations)).make(),
+                ToolServer(calls_of, caller_of, self.diagnosis, tools(operations)).make(),
                 stateless=True,
                 max_request_body_size=min(self.max_body_bytes, PICTURE_BODY_BYTES),
             )
@@ -95,19 +98,7 @@ class McpRequests:
                 await asyncio.Event().wait()
 
 
-def _root_url(scope: Scope) -> str:
+def _root_url(scope: Mapping[str, Any]) -> str:
     """This server's address, as the request has reached it."""
     host, port = scope["server"]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-async def _serve_request(scope: Scope, receive: Receive, send: Send) -> None:
-    requests: McpRequests = scope["state"]["mcp"]
-    await requests.handle(scope, receive, send)
-
-
-def mcp_route() -> Route:
-    """The route of the protocol, whose tools check what a key may do."""
-    app = Authorization(_serve_request, Access.ANY_KEY)
-    # The server has no sessions that a GET could follow or a DELETE could end.
-    return path_route(JSON_RPC_PATH, Endpoint({"POST": app}))
