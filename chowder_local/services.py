@@ -68,7 +68,6 @@ from chowder_local.instances.warm_pool.sandboxes import (
     WarmSandboxes,
     WarmSandboxMatcher,
 )
-from chowder_local.messengers.service import Messengers
 from chowder_local.openclaw.channels import CONNECT_TIMEOUT_S, Channels
 from chowder_local.openclaw.files import TRANSFER_IDLE_TIMEOUT_S, Files
 from chowder_local.openclaw.gateway import Gateway, take_refused_sizes
@@ -89,7 +88,6 @@ from chowder_local.relay.service import Relay
 from chowder_local.relay.session_watch import SessionWatch
 from chowder_local.relay.upstreams import Catalogue, Upstreams
 from chowder_local.store.agent_entries import AgentEntries
-from chowder_local.store.channel_messages import ChannelMessageQueries
 from chowder_local.store.conversation_histories import ConversationHistoryQueries
 from chowder_local.store.database import MetaQueries
 from chowder_local.store.due_jobs import DueJobQueries
@@ -106,7 +104,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Mapping
 
-    from chowder_local.core.domain import Instance, InstanceId, OrganizationId, SandboxId
+    from chowder_local.core.domain import InstanceId, OrganizationId, SandboxId
     from chowder_local.core.model_endpoints import Endpoint
     from chowder_local.core.secrets import SecretBox
     from chowder_local.core.settings import Settings
@@ -114,7 +112,6 @@ if TYPE_CHECKING:
     from chowder_local.instances.engine_protocol import Engine
     from chowder_local.instances.lifecycle.agents import EgressRule
     from chowder_local.instances.monitoring.health import ServerFacts
-    from chowder_local.messengers.stand_in import Webhook
     from chowder_local.openclaw.file_programs import FilePrograms
     from chowder_local.openclaw.home.state_transfer import StateTransfers
     from chowder_local.openclaw.sandbox_exec import Processes
@@ -589,25 +586,13 @@ class Services:
             watch=self.session_watch,
             transcripts=self.transcripts,
         )
-        self.messengers = Messengers(
-            queries=ChannelMessageQueries(self.database, self.secret_box),
-            instances=self.instances,
-            secret_box=self.secret_box,
-            relay_url=self.relay_url,
-            events=self.events,
-            faults=self.faults,
-            shutdown=self.shutdown,
-            clock=self.clock,
-            group=self.tasks,
-            call_agent=self._call_messenger_webhook,
-        )
         self.channels = Channels(
             self.exec,
             self.waiting_gateway_of,
             self.tasks,
             state_dir=self.state_dir,
             files=self.files,
-            local_fields=self.messengers.fields,
+            offline_fields=self.feature_hooks.offline_fields,
             is_offline=self.settings.messengers == "offline",
             connect_timeout_s=self.channel_connect_timeout_s,
         )
@@ -649,12 +634,6 @@ class Services:
         gateway.when_resumed = partial(self.residency.wait_out_suspension, sandbox_id)
         return gateway
 
-    async def _call_messenger_webhook(self, instance: Instance, webhook: Webhook) -> int:
-        async with self.residency.using(instance) as instance:
-            gateway = self.gateway_of(instance.sandbox_id, instance.gateway_url)
-            status, _ = await gateway.post_hook(webhook.path, webhook.headers, webhook.body)
-        return status
-
     async def _allows_in(self, shortcut: Shortcut, sandbox_id: SandboxId) -> bool:
         """Whether the server may take a shortcut with the OpenClaw of a sandbox's instance."""
         owner = await self.instances.by_sandbox(sandbox_id)
@@ -669,6 +648,5 @@ class Services:
         self.call_log.remove(instance_id)
         self.unasked_turns.forget(instance_id)
         self.traces.remove(instance_id)
-        self.messengers.forget(instance_id)
         for forget in self.feature_hooks.on_instance_gone:
             forget(instance_id)

@@ -14,12 +14,11 @@ from chowder_local.api.handlers import (
     history,
     instances,
     messages,
-    messengers,
     responses,
     server,
     snapshots,
 )
-from chowder_local.api.operations import MESSAGE_BODY_BYTES, PICTURE_BODY_BYTES, Operation
+from chowder_local.api.operations import MESSAGE_BODY_BYTES, Operation
 from chowder_local.api.schemas.accounts import (
     CheckoutCreation,
     IssuedKeyView,
@@ -114,11 +113,6 @@ from chowder_local.api.schemas.messages import (
     MessagesQuery,
     SentMessagesView,
 )
-from chowder_local.api.schemas.messengers import (
-    ChannelAnswersView,
-    ChannelMessageCreation,
-    ChannelMessageQuery,
-)
 from chowder_local.api.schemas.responses import (
     Message,
     ModelsView,
@@ -128,7 +122,6 @@ from chowder_local.api.schemas.responses import (
 from chowder_local.api.schemas.server import HealthView, ReadyView, ServerEvent
 from chowder_local.http.endpoints import path_route
 from chowder_local.http.middleware import OFFLINE_PROVIDERS_HEADER, QUEUE_POSITION_HEADER
-from chowder_local.messengers.mailbox import ChannelMessage
 from chowder_local.relay.runs import Run
 
 if TYPE_CHECKING:
@@ -194,10 +187,6 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/gateway",                               instances.get_gateway,               ORG,       "getGateway",            "Show an instance's gateway",     None,                GatewayView, 200, (409,)),
     Operation("GET",    "/local/instances/{instance_id}/channels/{channel}/pairings",           agent_contents.list_pairings,        CHANNELS,  "listPairings",          "List who waits for approval",    None,                [PairingRequestView], 200, (400, 404, 409, 502), python="channel_pairings"),
     Operation("POST",   "/local/instances/{instance_id}/channels/{channel}/pairings/{code}/approve", agent_contents.approve_pairing,   CHANNELS,  "approvePairing",        "Approve who waits",              None,                None, 204, (400, 404, 409, 502), tool="approve_pairing"),
-    Operation("POST",   "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.say_in_channel,           CHANNELS,  "sayInChannel",          "Say something in a channel",     ChannelMessageCreation, ChannelAnswersView, 201, (400, 404, 409, 502), tool="say_in_channel", max_body_bytes=PICTURE_BODY_BYTES),
-    Operation("GET",    "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.list_channel_messages,    CHANNELS,  "listChannelMessages",   "List a channel's messages",      None,                [ChannelMessage], 200, (404, 409), ChannelMessageQuery, tool="list_channel_messages"),
-    Operation("GET",    "/local/instances/{instance_id}/channels/messages",                     messengers.list_all_channel_messages, CHANNELS, "listAllChannelMessages", "List the messages of all channels", None,                [ChannelMessage], 200, (409,), ChannelMessageQuery),
-    Operation("DELETE", "/local/instances/{instance_id}/channels/{channel}/messages",           messengers.clear_channel_messages,   CHANNELS,  "clearChannelMessages",  "Remove a channel's messages",    None,                None, 204, (404, 409)),
     Operation("GET",    "/local/instances/{instance_id}/model-calls",                           history.list_model_calls,            ORG,       "listModelCalls",        "List model calls",               None,                [ModelCallView], query=ModelCallQuery, tool="list_model_calls", former_path="/local/instances/{instance_id}/exchanges"),
     Operation("GET",    "/local/model-calls/{model_call_id}",                                   history.get_model_call,              ORG,       "getModelCall",          "Show a model call",              None,                ModelCallDetailsView, 200, (404,), tool="get_model_call", former_path="/local/exchanges/{model_call_id}"),
     Operation("GET",    "/local/instances/{instance_id}/traces",                                history.list_traces,                 ORG,       "listTraces",            "List traces",                    None,                [TraceView], query=TraceQuery, tool="list_traces"),

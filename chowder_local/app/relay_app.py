@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, defaultdict
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.routing import BaseRoute, Route
 
 from chowder_local.core.domain import (
     OTHER_PROVIDERS,
@@ -28,19 +26,11 @@ from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, Clie
 from chowder_local.core.errors.upstream import InboxUnknown, RelayTokenInvalid, StreamBroken
 from chowder_local.core.long_values import off_loop
 from chowder_local.http.bodies import BodyMemory, check_values
+from chowder_local.http.hang_ups import HungUp, watch_for_hang_up
 from chowder_local.http.listener import SandboxConnection, bound_socket, break_off, listening
 from chowder_local.http.middleware import OriginGuard
-from chowder_local.http.responses import ClosingStream
 from chowder_local.instances.gateway_events import MAX_BODY_BYTES as MAX_EVENTS_BYTES
 from chowder_local.instances.gateway_events import PATH as EVENTS_PATH
-from chowder_local.messengers.mailbox import ChannelFault
-from chowder_local.messengers.service import PATH as MESSENGERS_PATH
-from chowder_local.messengers.stand_in import (
-    MAX_JSON_BYTES,
-    Call,
-    SocketsTooMany,
-    parse_object,
-)
 from chowder_local.relay.calls import RelayRequest, wire_format
 from chowder_local.relay.inbox import INBOX
 from chowder_local.relay.inbox import MAX_BODY_BYTES as MAX_WEBHOOK_BYTES
@@ -49,13 +39,12 @@ from chowder_local.relay.upstreams import ENDPOINT_PATH
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
     from starlette.types import Message, Receive, Scope, Send
 
     from chowder_local.instances.gateway_events import GatewayEvents
-    from chowder_local.messengers.service import Messengers
     from chowder_local.relay.calls import ModelAnswer
     from chowder_local.relay.inbox import Inbox
     from chowder_local.relay.service import Relay
@@ -67,13 +56,6 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_LARGE_BODIES = 8
 MAX_LARGE_BODIES_PER_ADDRESS = 2
 """Each sandbox has its own address."""
-MAX_MESSENGER_BYTES = 20 * 1024 * 1024
-MAX_SOCKETS = 16
-"""The WebSockets of one agent's channels."""
-MAX_UNKNOWN_SOCKETS = 16
-"""Those of one address whose clients have not signed in; beyond it, the oldest gives way."""
-SIGN_IN_S = 15.0
-FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 RELAY_GRACE_S = 1
 """No client waits for an agent any more when the relay stops, and a model call of a messenger's
 turn may have no end."""
@@ -81,35 +63,29 @@ STOPPING = "The server is stopping."
 UNEXPECTED = "The server could not make the model call: its log has the cause."
 
 
-class _HungUp(Exception):
-    """The sandbox closed the connection before the response ended."""
-
-
 def create_relay_app(
     relay: Relay,
     inbox: Inbox | None = None,
-    messengers: Messengers | None = None,
     gateway_events: GatewayEvents | None = None,
+    routes: Sequence[BaseRoute] = (),
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Starlette:
-    """The ASGI application of the relay; the others are left out in tests of model calls."""
+    """The ASGI application of the relay; the others are left out in tests of model calls.
+
+    `routes` are what features take of agents.
+    """
     calls = _Calls(relay, max_body_bytes)
     more: list[BaseRoute] = []
     if inbox is not None:
         more.append(Route(f"/{INBOX}/{{token}}{{path:path}}", _Webhooks(inbox)))
     if gateway_events is not None:
         more.append(Route(f"/{EVENTS_PATH}", _Events(gateway_events), methods=["POST"]))
-    if messengers is not None:
-        stand_ins = _StandIns(messengers)
-        path = f"/{MESSENGERS_PATH}/{{channel}}/{{instance_id}}/{{path:path}}"
-        methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
-        more.append(Route(path, stand_ins.serve_http, methods=methods))
-        more.append(WebSocketRoute(path, stand_ins.serve_websocket))
     app = Starlette(
         routes=[
             Route("/health", _health),
             *more,
+            *routes,
             Route("/{provider}/{path:path}", calls, methods=["GET", "POST"]),
         ],
         middleware=[Middleware(OriginGuard, hosts=[RELAY_HOSTNAME], origins=[])],
@@ -141,12 +117,12 @@ async def bind_relay(
 def serve_relay(
     relay: Relay,
     inbox: Inbox,
-    messengers: Messengers,
     sockets: Sequence[socket.socket],
     gateway_events: GatewayEvents | None = None,
+    routes: Sequence[BaseRoute] = (),
 ) -> AbstractAsyncContextManager[None]:
     """Serves the relay during the block."""
-    app = create_relay_app(relay, inbox, messengers, gateway_events)
+    app = create_relay_app(relay, inbox, gateway_events, routes)
     return listening(
         app, *sockets, grace_s=RELAY_GRACE_S, protocol=SandboxConnection, takes_websockets=True
     )
@@ -303,7 +279,7 @@ class _Calls:
         answer: ModelAnswer | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                watcher = tasks.create_task(_watch(receive))
+                watcher = tasks.create_task(watch_for_hang_up(receive))
                 try:
                     answer = await self.relay.answer(request)
                     await _stream(answer, send)
@@ -313,167 +289,11 @@ class _Calls:
                     # An orderly end would pass for a whole response. The relay has logged why.
                     break_off(receive)
                 watcher.cancel()
-        except* _HungUp:
+        except* HungUp:
             _log.info("A sandbox left a call of %s before its end.", request.provider)
         finally:
             if answer is not None:
                 await answer.close()
-
-
-@dataclass(eq=False, repr=False)
-class _StandIns:
-    """Serves agents' calls of the local messenger; one whose sandbox disconnects is cancelled."""
-
-    messengers: Messengers
-
-    def __post_init__(self) -> None:
-        self._body_memory = BodyMemory(8 * MAX_MESSENGER_BYTES, 2 * MAX_MESSENGER_BYTES)
-        self._sockets = _Sockets()
-
-    async def serve_http(self, request: Request) -> Response:
-        """The answer of the stand-in that the path names."""
-        try:
-            async with self._body_memory.body(request, MAX_MESSENGER_BYTES) as body:
-                call = await _messenger_call(request, body)
-        except (BodiesTooMany, BodyTooLarge, ClientStalled) as error:
-            return Response(str(error), error.http_status or 503)
-        channel, instance_id = _messenger(request)
-        response = Response(status_code=404)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                # A long poll would else outlive its sandbox, and take what the next one is to get.
-                watcher = tasks.create_task(_watch(request.receive))
-                reply = await self.messengers.reply(channel, instance_id, call)
-                if reply is not None and reply.events is not None:
-                    response = ClosingStream(
-                        reply.events,
-                        ends_itself=True,
-                        status_code=reply.status,
-                        media_type="text/event-stream",
-                    )
-                elif reply is not None:
-                    # Many a client reads an empty body of a type as that type.
-                    media_type = reply.content_type if reply.body else None
-                    response = Response(reply.body, reply.status, reply.headers, media_type)
-                watcher.cancel()
-        except* ChannelFault:
-            _log.info("A fault cuts a call of %s off.", channel)
-            break_off(request.receive)
-        except* _HungUp:
-            _log.debug("A sandbox left a call of %s before its end.", channel)
-        return response
-
-    async def serve_websocket(self, websocket: WebSocket) -> None:
-        """A conversation with the stand-in that the path names."""
-        channel, instance_id = _messenger(websocket)
-        call = Call(
-            "GET",
-            websocket.path_params["path"],
-            dict(websocket.query_params),
-            websocket.headers,
-            {},
-        )
-        try:
-            async with asyncio.timeout(SIGN_IN_S) as sign_in:
-                with self._sockets.opened(websocket, instance_id, sign_in) as opened:
-                    await self.messengers.converse(channel, instance_id, call, opened)
-        except* (WebSocketDisconnect, SocketsTooMany, TimeoutError) as ended:
-            _log.debug("A conversation with %s ends: %r", channel, ended.exceptions)
-        if WebSocketState.DISCONNECTED not in {
-            websocket.client_state,
-            websocket.application_state,
-        }:
-            await websocket.close()
-
-
-class _Sockets:
-    """The open WebSockets: how many each agent has, and those whose clients are not known yet."""
-
-    def __init__(self) -> None:
-        self.of_agents: Counter[str] = Counter()
-        self.unknown: defaultdict[str, dict[asyncio.Timeout, None]] = defaultdict(dict)
-
-    @contextmanager
-    def opened(
-        self, websocket: WebSocket, instance_id: str, sign_in: asyncio.Timeout
-    ) -> Iterator[_Socket]:
-        """Keeps account of a WebSocket during the block, which `sign_in` ends."""
-        address = "" if websocket.client is None else websocket.client.host
-        unknown = self.unknown[address]
-        unknown[sign_in] = None
-        if len(unknown) > MAX_UNKNOWN_SOCKETS:
-            oldest = next(iter(unknown))
-            del unknown[oldest]
-            if not oldest.expired():
-                oldest.reschedule(asyncio.get_running_loop().time())
-        opened = _Socket(websocket, instance_id, sign_in, self.of_agents, unknown)
-        try:
-            yield opened
-        finally:
-            unknown.pop(sign_in, None)
-            if not unknown:
-                self.unknown.pop(address, None)
-            if opened.is_known:
-                self.of_agents[instance_id] -= 1
-                if not self.of_agents[instance_id]:
-                    del self.of_agents[instance_id]
-
-
-@dataclass(eq=False, repr=False)
-class _Socket:
-    websocket: WebSocket
-    instance_id: str
-    sign_in: asyncio.Timeout
-    of_agents: Counter[str]
-    unknown: dict[asyncio.Timeout, None]
-    is_known: bool = False
-
-    async def accept(self) -> None:
-        await self.websocket.accept()
-
-    def admit(self) -> None:
-        if self.sign_in.expired():
-            # It is being ended.
-            return
-        if self.of_agents[self.instance_id] >= MAX_SOCKETS:
-            raise SocketsTooMany
-        self.of_agents[self.instance_id] += 1
-        self.is_known = True
-        self.unknown.pop(self.sign_in, None)
-        self.sign_in.reschedule(None)
-
-    async def send(self, text: str) -> None:
-        await self.websocket.send_text(text)
-
-    async def receive(self) -> str:
-        try:
-            return await self.websocket.receive_text()
-        except KeyError:
-            # Bytes, which none of the protocols has.
-            raise WebSocketDisconnect(1003) from None
-
-
-def _messenger(connection: Request | WebSocket) -> tuple[str, str]:
-    return connection.path_params["channel"], connection.path_params["instance_id"]
-
-
-async def _messenger_call(request: Request, body: bytes) -> Call:
-    headers = request.headers
-    if headers.get("content-type", "").startswith(FORMS):
-        # The body has been read: Starlette's parser takes it from there.
-        request._body = body
-        async with request.form(max_files=20, max_fields=100) as fields:
-            # Of a file only its name is kept.
-            form = {
-                name: value if isinstance(value, str) else value.filename or ""
-                for name, value in fields.items()
-            }
-    elif len(body) > MAX_JSON_BYTES and "json" in headers.get("content-type", ""):
-        raise BodyTooLarge(MAX_JSON_BYTES)
-    else:
-        form = await off_loop(parse_object, body)
-    path = request.path_params["path"]
-    return Call(request.method, path, dict(request.query_params), headers, form, body)
 
 
 def _provider(request: Request) -> str | None:
@@ -486,12 +306,6 @@ def _provider(request: Request) -> str | None:
     else:
         is_served = provider in set(ModelProvider)
     return provider if is_served else None
-
-
-async def _watch(receive: Receive) -> None:
-    # The body has been read, so the next message is the disconnect.
-    await receive()
-    raise _HungUp
 
 
 async def _stream(answer: ModelAnswer, send: Send) -> None:

@@ -141,9 +141,9 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
         serve_relay(
             services.relay,
             services.inbox,
-            services.messengers,
             relay_sockets,
             services.gateway_events,
+            services.feature_hooks.relay_routes,
         )
     )
     await begin(services)
@@ -173,7 +173,8 @@ async def begin(services: Services) -> None:
     if settings.disk_limit_mb is not None:
         loops["disk quota"] = DiskWatch(services.agents, settings.disk_limit_mb).run
     await services.due_jobs.begin()
-    await services.messengers.begin()
+    for begin_feature in services.feature_hooks.on_start:
+        await begin_feature()
     for name, run in loops.items():
         services.tasks.create_task(run(), name=name)
 

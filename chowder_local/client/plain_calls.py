@@ -218,65 +218,6 @@ class PlainCalls(Transport):
                 f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/pairings/{segment(code)}/approve",
                 timeout=self._turn_timeout)
 
-    def say_in_channel(self, instance_id: str, channel: str, person: str, text: str = '',
-            group: str | None = None, thread: str | None = None, image: str | None = None, *,
-            approve: bool = False, wait_s: float = 0.0) -> Json:
-        """Says something to the agent as a person, and with `wait_s` returns its answer.
-
-        A stopped agent gets it when it is started.
-
-        `person`: The name of who says it.
-
-        `group`: The group in which it is said. Most channels answer there when the agent is
-        mentioned.
-
-        `thread`: The thread of the group.
-
-        `image`: A picture, in Base64.
-
-        `approve`: Approves the person first, so that the agent gives no pairing code.
-
-        `wait_s`: For how long to wait for the agent's answer.
-        """
-        return self._call("POST",
-                f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/messages",
-                json=given(**{"from": person}, text=text, group=group, thread=thread, image=image,
-                approve=approve, wait_s=wait_s), timeout=self._turn_timeout)
-
-    def channel_messages(self, instance_id: str, channel: str, *, after: int = 0,
-            wait_s: float = 0.0, person: str | None = None, group: str | None = None,
-            limit: int = 100) -> list[Json]:
-        """What people and the agent have said in a channel, oldest first.
-
-        `after`: Only those with a higher id.
-
-        `wait_s`: For how long to wait if there is none.
-
-        `limit`: The latest of them are listed.
-        """
-        return self._list("GET",
-                f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/messages",
-                params=given(after=after, wait_s=wait_s, person=person, group=group, limit=limit))
-
-    def all_channel_messages(self, instance_id: str, *, after: int = 0, wait_s: float = 0.0,
-            person: str | None = None, group: str | None = None, limit: int = 100) -> list[Json]:
-        """What people and the agent have said in all channels, oldest first.
-
-        `after`: Only those with a higher id.
-
-        `wait_s`: For how long to wait if there is none.
-
-        `limit`: The latest of them are listed.
-        """
-        return self._list("GET", f"/local/instances/{segment(instance_id)}/channels/messages",
-                params=given(after=after, wait_s=wait_s, person=person, group=group, limit=limit))
-
-    def clear_channel_messages(self, instance_id: str, channel: str) -> None:
-        """Removes what was said in a channel; the agent remembers it."""
-        self._call("DELETE",
-                f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/messages",
-                timeout=self._turn_timeout)
-
     def model_calls(self, instance_id: str, limit: int = 100) -> list[Json]:
         """The instance's model calls that are still in memory, latest first.
 
@@ -852,4 +793,63 @@ class PlainCalls(Transport):
         happened.
         """
         self._call("DELETE", f"/local/instances/{segment(instance_id)}/clock/advance",
+                timeout=self._turn_timeout)
+
+    def say_in_channel(self, instance_id: str, channel: str, person: str, text: str = '',
+            group: str | None = None, thread: str | None = None, image: str | None = None, *,
+            approve: bool = False, wait_s: float = 0.0) -> Json:
+        """Says something to the agent as a person, and with `wait_s` returns its answer.
+
+        A stopped agent gets it when it is started.
+
+        `person`: The name of who says it.
+
+        `group`: The group in which it is said. Most channels answer there when the agent is
+        mentioned.
+
+        `thread`: The thread of the group.
+
+        `image`: A picture, in Base64.
+
+        `approve`: Approves the person first, so that the agent gives no pairing code.
+
+        `wait_s`: For how long to wait for the agent's answer.
+        """
+        return self._call("POST",
+                f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/messages",
+                json=given(**{"from": person}, text=text, group=group, thread=thread, image=image,
+                approve=approve, wait_s=wait_s), timeout=self._turn_timeout)
+
+    def channel_messages(self, instance_id: str, channel: str, *, after: int = 0,
+            wait_s: float = 0.0, person: str | None = None, group: str | None = None,
+            limit: int = 100) -> list[Json]:
+        """What people and the agent have said in a channel, oldest first.
+
+        `after`: Only those with a higher id.
+
+        `wait_s`: For how long to wait if there is none.
+
+        `limit`: The latest of them are listed.
+        """
+        return self._list("GET",
+                f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/messages",
+                params=given(after=after, wait_s=wait_s, person=person, group=group, limit=limit))
+
+    def all_channel_messages(self, instance_id: str, *, after: int = 0, wait_s: float = 0.0,
+            person: str | None = None, group: str | None = None, limit: int = 100) -> list[Json]:
+        """What people and the agent have said in all channels, oldest first.
+
+        `after`: Only those with a higher id.
+
+        `wait_s`: For how long to wait if there is none.
+
+        `limit`: The latest of them are listed.
+        """
+        return self._list("GET", f"/local/instances/{segment(instance_id)}/channels/messages",
+                params=given(after=after, wait_s=wait_s, person=person, group=group, limit=limit))
+
+    def clear_channel_messages(self, instance_id: str, channel: str) -> None:
+        """Removes what was said in a channel; the agent remembers it."""
+        self._call("DELETE",
+                f"/local/instances/{segment(instance_id)}/channels/{segment(channel)}/messages",
                 timeout=self._turn_timeout)

@@ -16,7 +16,7 @@ from chowder_local.dashboard.pages import dashboard, dialog, notice, page, parse
 from chowder_local.dashboard.streams import LiveStream, PageEvent, watch_signal
 from chowder_local.http.bodies import parse_query
 from chowder_local.http.services import caller, services
-from chowder_local.messengers.service import STAND_INS
+from chowder_local.openclaw.channel_table import CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -66,7 +66,7 @@ async def show(request: Request) -> Response:
         kinds=KIND_TITLES,
         usual=USUAL_STATUSES.get(query.kind),
         effects=list(ChannelEffect),
-        channels=list(STAND_INS),
+        channels=sorted(CHANNELS),
         is_new=query.kind in NEW,
         methods=get_args(Method),
         paths=dashboard(request).paths,

@@ -135,7 +135,6 @@ TABS = (
     ("/unasked", "Messages"),
     ("/files", "Files"),
     ("/channels", "Channels"),
-    ("/messengers", "Messengers"),
     ("/skills", "Skills"),
     ("/config", "Configuration"),
     ("/snapshots", "Snapshots"),

@@ -24,7 +24,6 @@ from chowder_local.dashboard import (
     instances,
     logs,
     messages,
-    messengers,
     model_calls,
     organization,
     overview,
@@ -66,7 +65,6 @@ class Page:
 INSTANCE = "/instances/{instance_id}"
 SNAPSHOT = f"{INSTANCE}/snapshots/{{snapshot_id}}"
 CHANNEL = f"{INSTANCE}/channels/{{channel}}"
-MESSENGER = f"{INSTANCE}/messengers/{{channel}}"
 MODEL_CALL = "/model-calls/{model_call_id}"
 RECORDING = "/replies/recordings/{instance_id}"
 KEY = "/organization/keys/{key_id}"
@@ -122,13 +120,6 @@ PAGES: tuple[Page, ...] = (
     Page("POST", f"{CHANNEL}/pair", channels.pair),
     Page("GET", f"{CHANNEL}/disconnect", channels.confirm_disconnect),
     Page("POST", f"{CHANNEL}/disconnect", channels.disconnect),
-    Page("GET", f"{INSTANCE}/messengers", messengers.show),
-    Page("GET", f"{INSTANCE}/messengers/live", messengers.follow),
-    Page("GET", f"{INSTANCE}/messengers/connected", messengers.index),
-    Page("POST", f"{INSTANCE}/messengers/say", messengers.say_as),
-    Page("GET", f"{MESSENGER}/payloads/{{number}}", messengers.show_payload),
-    Page("POST", f"{MESSENGER}/connect", messengers.connect),
-    Page("POST", f"{MESSENGER}/pairings/{{code}}/approve", messengers.approve),
     Page("GET", f"{INSTANCE}/skills", skills.show),
     Page("POST", f"{INSTANCE}/skills", skills.install),
     Page("GET", f"{INSTANCE}/skills/list", skills.index),

@@ -37,7 +37,7 @@ from chowder_local.openclaw.qr_login import QrLogins, call_login, read_login
 from chowder_local.openclaw.sandbox_exec import Program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from chowder_local.core.domain import Instance, SandboxId
     from chowder_local.openclaw.channel_table import Channel
@@ -53,6 +53,11 @@ QR_TIMEOUT_S = 20.0
 PAIR_TIMEOUT_S = 120.0
 """A pairing starts OpenClaw's command line, which took over 60 s at a load of 14 on two cores."""
 OFFLINE = "offline"
+_NO_LOCAL_MESSENGER = {
+    "loc": ["body", "config", OFFLINE],
+    "msg": "this server has no local messenger: CHOWDER_FEATURES_OFF leaves it out",
+    "type": "value_error",
+}
 """The member, or the value of a credential, that connects a channel to the local messenger."""
 DEFAULTS = {"groupPolicy", "streaming"}
 """Of a local messenger's fields, under OpenClaw's names, those that a client may give."""
@@ -176,14 +181,14 @@ class Channels:
         *,
         state_dir: str,
         files: Files,
-        local_fields: Callable[[Instance, str], Mapping[str, Any]],
+        offline_fields: Sequence[Callable[[Instance, str], Mapping[str, Any]]],
         is_offline: bool = False,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self._pairings = Program(processes, "pairings.py")
         self._state_dir = state_dir
         self._files = files
-        self._local_fields = local_fields
+        self._offline_fields = offline_fields
         self._is_offline = is_offline
         self._gateway_of = gateway_of
         self._logins = QrLogins(group)
@@ -263,11 +268,15 @@ class Channels:
 
         With them are the files that OpenClaw has to have.
         """
-        local = dict(self._local_fields(instance, channel.name))
-        files = local.pop(FILES, {})
         rest = {name: value for name, value in fields.items() if name != OFFLINE}
-        is_offline = fields.get(OFFLINE, self._is_offline) is True
-        if is_offline or OFFLINE in rest.values():
+        is_offline = fields.get(OFFLINE, self._is_offline) is True or OFFLINE in rest.values()
+        if is_offline and not self._offline_fields:
+            raise InputInvalid([_NO_LOCAL_MESSENGER])
+        local: dict[str, Any] = {}
+        if self._offline_fields:
+            local |= self._offline_fields[0](instance, channel.name)
+        files = local.pop(FILES, {})
+        if is_offline:
             given = {name: value for name, value in rest.items() if value != OFFLINE}
             ours, theirs = (to_openclaw_config(channel, each) for each in (local, given))
             chosen = {name: theirs[name] for name in theirs if name in DEFAULTS}

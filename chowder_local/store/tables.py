@@ -398,23 +398,6 @@ class SnapshotRow(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class ChannelMessageRow(Table, table=True):
-    """A message of the local messenger, from a person or from the agent.
-
-    `is_delivered` says of a person's message whether the agent has fetched it.
-    """
-
-    __tablename__: ClassVar[str] = "channel_message"
-    __table_args__ = (Index("ix_channel_message_chat", "instance_id", "channel"),)
-
-    id: int | None = Field(default=None, primary_key=True)
-    instance_id: str = Field(foreign_key="instance.id")
-    channel: str
-    is_delivered: bool
-    content_ciphertext: bytes
-    image_ciphertext: bytes | None = None
-
-
 class MetaRow(Table, table=True):
     """A value of the server about itself."""
 

@@ -10,7 +10,8 @@ import pytest
 from chowder_local.core.domain import InstanceId, InstanceStatus
 from chowder_local.core.errors.agents import GatewayUnavailable
 from chowder_local.core.tasks import owned_tasks
-from chowder_local.messengers import mailbox
+from chowder_local.features.messengers import mailbox
+from chowder_local.features.messengers.service import Messengers
 from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.openclaw.channels import APPROVE, LIST_PAIRINGS
 from chowder_local.openclaw.gateway import CONTROL_PATH, RPC_PATH
@@ -643,7 +644,7 @@ async def test_an_answer_is_waited_for_while_the_agent_calls_its_model_or_a_tool
     body = {"from": "Ada", "text": "How many?", "wait_s": 60}
     instance = await world.instances.get(InstanceId(instance_id))
     assert instance is not None
-    box = await world.messengers.mailbox(instance, "telegram")
+    box = await world.feature(Messengers).mailbox(instance, "telegram")
     async with owned_tasks() as tasks:
         said = tasks.create_task(http.post(messages, json=body))
         await eventually(lambda: bool(box.messages), "Ada has written")

@@ -17,6 +17,7 @@ from chowder_local.features.approvals import openclaw as approvals
 from chowder_local.features.breakpoints.model import BreakpointMatch
 from chowder_local.features.breakpoints.service import Breakpoints
 from chowder_local.features.front import all_operations
+from chowder_local.features.messengers.service import Messengers
 from chowder_local.http.listener import with_state
 from chowder_local.openclaw.channels import ADMIT, APPROVE, LIST_PAIRINGS
 from tests.scripted.gateway import ok
@@ -148,7 +149,12 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
         # And what waits for something that an agent says, or for its end.
         over = Shutdown()
         over.begin()
-        for waiting in (world.messengers, world.messages, world.inbox_entries, world.activities):
+        for waiting in (
+            world.feature(Messengers),
+            world.messages,
+            world.inbox_entries,
+            world.activities,
+        ):
             waiting.shutdown = over
         _, other_key = await world.organizations.signup("Others")
         app = with_state(api([], lifespan, world.metrics), world.state)

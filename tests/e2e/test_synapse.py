@@ -19,8 +19,9 @@ import pytest
 import yaml
 
 from chowder_local.core.domain import InstanceStatus
-from chowder_local.messengers.matrix import BOT, SERVER, Matrix
-from chowder_local.messengers.stand_in import BOT_NAME, Call
+from chowder_local.features.messengers.matrix import BOT, SERVER, Matrix
+from chowder_local.features.messengers.service import Messengers
+from chowder_local.features.messengers.stand_in import BOT_NAME, Call
 from tests.e2e.made_once import made_once
 from tests.e2e.serving import free_port
 from tests.e2e.waiting import eventually
@@ -29,7 +30,7 @@ from tests.scripted.world import open_world
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from chowder_local.messengers.mailbox import Mailbox
+    from chowder_local.features.messengers.mailbox import Mailbox
 
 pytestmark = pytest.mark.nightly
 
@@ -185,7 +186,7 @@ async def stand_in(folder: Path) -> AsyncIterator[StandIn]:
     folder.mkdir()
     async with open_world(folder) as world:
         instance = await world.placed(InstanceStatus.RUNNING)
-        mailbox = await world.messengers.mailbox(instance, "matrix")
+        mailbox = await world.feature(Messengers).mailbox(instance, "matrix")
         said = await mailbox.add("person", person="Ada", text="Hello")
         made = StandIn(mailbox, "", f"${said.id}")
         _, rooms = await made.call("GET", "v3/joined_rooms")

@@ -138,6 +138,20 @@ async def test_a_server_without_a_feature_has_none_of_its_calls_and_says_which_i
         ]
 
 
+async def test_without_messengers_no_channel_is_connected_offline(tmp_path: Path) -> None:
+    async with (
+        open_world(tmp_path, features_off=("messengers",)) as world,
+        open_client(app_of(world)) as client,
+    ):
+        agent = await world.created()
+        answer = await Api(client, world).post(
+            f"/v1/instances/{agent.id}/channels/telegram/connect",
+            json={"config": {"offline": True}},
+        )
+    assert answer.status_code == 422
+    assert "CHOWDER_FEATURES_OFF leaves it out" in answer.json()["detail"][0]["msg"]
+
+
 def test_a_command_of_another_package_is_listed_with_its_package_and_runs(
     install: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from chowder_local.app.application import State, state
+from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import (
     Instance,
     InstanceId,
@@ -47,6 +48,8 @@ from tests.scripted.serving import eventually
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
+
+    from starlette.applications import Starlette
 
     from chowder_local.engine.engine_facts import EngineFacts
     from chowder_local.features.feature import Feature
@@ -101,6 +104,11 @@ class World(Services):
     def state(self) -> State:
         """What requests find in `request.state`."""
         return state(self)
+
+    @cached_property
+    def relay_app(self) -> Starlette:
+        """What agents call, with what features take of them."""
+        return create_relay_app(self.relay, self.inbox, routes=self.feature_hooks.relay_routes)
 
     async def now(self, instance: Instance) -> Instance:
         """The instance as the store has it now."""

@@ -14,7 +14,7 @@ from chowder_local.api.schemas.fields import (
 )
 from chowder_local.core.fault_injection import ChannelEffect, FaultDraft, FaultKind
 from chowder_local.core.strict_model import StrictModel
-from chowder_local.messengers.service import STAND_INS
+from chowder_local.openclaw.channel_table import CHANNELS
 from chowder_local.relay.scripts.rules import ReplyScript
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class FaultCreation(StrictModel):
         return self
 
     def _check_effect(self) -> None:
-        if self.channel not in {None, *STAND_INS}:
+        if self.channel not in {None, *CHANNELS}:
             raise ValueError(f"{self.channel} cannot be connected offline")
         if self.effect is ChannelEffect.LATE and not self.delay_s:
             raise ValueError("What is to be late needs a delay_s")

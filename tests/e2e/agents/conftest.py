@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chowder_local.core.domain import OFFLINE_KEY
-from chowder_local.messengers.service import STAND_INS
+from chowder_local.features.messengers.service import STAND_INS
 from chowder_local.openclaw.shortcuts import PROMPT_TEXTS
 from tests.e2e.agents.local_channel import LocalChannel
 from tests.e2e.api import Api

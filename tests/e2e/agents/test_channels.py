@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chowder_local.messengers.stand_in import MENTION
+from chowder_local.features.messengers.stand_in import MENTION
 from tests.e2e.agents.local_channel import LONG, PNG, LocalChannel
 from tests.e2e.bots import TOKEN, BotApi
 from tests.e2e.containers import container_of, inside

@@ -22,7 +22,6 @@ from chowder_local.api.operations import IN_PATH
 from chowder_local.api.schemas.history import ENTRIES_MAX
 from chowder_local.app.application import api
 from chowder_local.app.relay_app import MAX_BODY_BYTES as RELAY_BODY_BYTES
-from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import OFFLINE_KEY, ModelProvider
 from chowder_local.core.settings import Settings
 from chowder_local.engine.volume_archives import OUTPUT_MB
@@ -256,7 +255,7 @@ async def target(tmp_path: Path) -> AsyncIterator[Target]:
             ) as world,
             serve(with_state(api([], no_lifespan, world.metrics), world.state))
             as url,
-            serve(create_relay_app(world.relay, world.inbox, world.messengers)) as relay_url,
+            serve(world.relay_app) as relay_url,
         ):  # fmt: skip
             await world.organizations.change(
                 world.organization_id, model_api_keys={ModelProvider.GEMINI: OFFLINE_KEY}
