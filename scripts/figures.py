@@ -1,4 +1,5 @@
-"""Prints how large the code is, and how many modules a create, a message and `up` pass.
+"""Prints how large the code is, how far each feature reaches, and how many modules a create, a
+message and `up` pass.
 
 A release says with it how the figures moved: `.venv/bin/python -P scripts/figures.py`. The ways are
 taken on a server with a scripted engine; a module counts if one of its functions begins.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import re
 import sys
 import tempfile
 import threading
@@ -36,6 +38,12 @@ OTHER_DECLARATIONS = {
     "js/src/openapi.d.ts": "gateway_url",
 }
 """Those that are generated, or the hosted service's."""
+
+BESIDE_KERNEL = ("features", "testing", "trials", "conformance", "seeding", "engine/swarm")
+TABLES = {
+    "cli/main.py", "features/feature.py", "client/plain_calls.py", "core/events.py",
+}  # fmt: skip
+"""Name every feature, or are generated."""
 
 
 def sources(folder: Path) -> list[Path]:
@@ -74,6 +82,33 @@ def constructor_lines(path: Path) -> int:
                 for each in node.body
             )
     return count
+
+
+def features() -> list[Path]:
+    """The folders of features."""
+    return sorted(each.parent for each in (PACKAGE / "features").glob("*/__init__.py"))
+
+
+def reach(feature: Path) -> int:
+    """How many modules beside a feature name it, without tables of all features."""
+    name = re.compile(rf"(?i)(?<![a-z]){feature.name.removesuffix('s')}")
+    return sum(
+        bool(name.search(each.read_text()))
+        for each in sources(PACKAGE)
+        if not each.is_relative_to(feature)
+        and "migrations" not in each.parts
+        and str(each.relative_to(PACKAGE)) not in TABLES
+    )
+
+
+def kernel_lines() -> int:
+    """Lines of code of what is no feature, and no part of its own beside the kernel."""
+    beside = [PACKAGE / each for each in BESIDE_KERNEL]
+    return sum(
+        code_lines(each)
+        for each in sources(PACKAGE)
+        if not any(each.is_relative_to(folder) for folder in beside)
+    )
 
 
 @contextmanager
@@ -147,6 +182,13 @@ def main() -> None:
     written, others = map(_declarations, (WRITTEN_DECLARATIONS, OTHER_DECLARATIONS))
     rows = {
         "lines of code in chowder_local": f"{sum(map(code_lines, package)):,}",
+        "lines of code of the kernel": f"{kernel_lines():,}",
+        **{
+            f"lines of code of {each.name}, and modules beside it that name it": (
+                f"{sum(map(code_lines, sources(each))):,}, {reach(each)}"
+            )
+            for each in features()
+        },
         "modules": str(sum(each.name != "__init__.py" for each in package)),
         "constructor lines": str(sum(map(constructor_lines, package))),
         "declarations of an instance's fields, by hand + others": f"{written} + {others}",
