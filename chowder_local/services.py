@@ -51,7 +51,6 @@ from chowder_local.instances.monitoring.usage import UsageSamples
 from chowder_local.instances.schedule.agent_times import AgentTimes
 from chowder_local.instances.schedule.carried_jobs import CarriedJobs
 from chowder_local.instances.schedule.due_jobs import DueJobs
-from chowder_local.instances.schedule.hooks import Hooks
 from chowder_local.instances.schedule.unasked_turns import UnaskedTurns
 from chowder_local.instances.snapshots.archives import Archives
 from chowder_local.instances.snapshots.exports import Exports
@@ -79,7 +78,6 @@ from chowder_local.openclaw.transcripts.reader import Transcripts
 from chowder_local.openclaw.warmup import WarmUp
 from chowder_local.relay.call_log import CallJournal, CallLog
 from chowder_local.relay.compaction import Compactions
-from chowder_local.relay.inbox import Inbox
 from chowder_local.relay.local_model import LocalModel
 from chowder_local.relay.metering import Metering
 from chowder_local.relay.prices import Price, Prices
@@ -97,6 +95,7 @@ from chowder_local.store.keys import DashboardSessionQueries, KeyQueries
 from chowder_local.store.organizations import OrganizationQueries
 from chowder_local.store.sessions import SessionQueries
 from chowder_local.store.snapshots import SnapshotQueries
+from chowder_local.store.tables import UnaskedMessageRow
 from chowder_local.store.usage import UsageQueries
 from chowder_local.store.warm_sandboxes import WarmSandboxQueries
 
@@ -196,8 +195,9 @@ class Services:
         self.histories = ConversationHistoryQueries(self.database, self.secret_box)
         self.idempotent_answers = IdempotentAnswerQueries(self.database, self.secret_box)
         self.usage = UsageQueries(self.database)
-        self.messages = AgentEntries.of_messages(self.database, self.secret_box, self.shutdown)
-        self.inbox_entries = AgentEntries.of_inboxes(self.database, self.secret_box, self.shutdown)
+        self.messages = AgentEntries(
+            self.database, self.secret_box, UnaskedMessageRow, self.shutdown
+        )
 
     def _compose_accounts(self) -> None:
         self.organizations = Organizations(self.organization_queries, self.secret_box, self.clock)
@@ -248,14 +248,6 @@ class Services:
             compactions=Compactions(settings.compaction_timeout_s, self.model_failures),
             before_model_call=self.feature_hooks.before_model_call,
             reserve=self.feature_hooks.reserve,
-        )
-
-        self.inbox = Inbox(
-            secret_box=self.secret_box,
-            instances=self.instances,
-            entries=self.inbox_entries,
-            events=self.events,
-            clock=self.clock,
         )
 
     def _compose_sandboxes(self) -> None:
@@ -570,12 +562,6 @@ class Services:
             recordings=self.recordings,
             session_names=self.session_names,
             model_keys=self.model_keys,
-            secret_box=self.secret_box,
-        )
-        self.hooks = Hooks(
-            residency=self.residency,
-            unasked_turns=self.unasked_turns,
-            gateway_of=self.waiting_gateway_of,
             secret_box=self.secret_box,
         )
         self.idempotency = IdempotentMessages(self.idempotent_answers, self.clock)

@@ -105,14 +105,7 @@ from chowder_local.api.schemas.instances import (
     Upgrade,
     UpgradeView,
 )
-from chowder_local.api.schemas.messages import (
-    EntriesQuery,
-    HookBody,
-    HookView,
-    InboxView,
-    MessagesQuery,
-    SentMessagesView,
-)
+from chowder_local.api.schemas.messages import MessagesQuery, SentMessagesView
 from chowder_local.api.schemas.responses import (
     Message,
     ModelsView,
@@ -193,9 +186,6 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET",    "/local/instances/{instance_id}/traces/{response_id}",                  history.get_trace,                   ORG,       "getTrace",              "Show a trace",                   None,                TraceDetailsView, 200, (404,), tool="get_trace"),
     Operation("GET",    "/local/runs/{run:path}",                                               history.get_run,                     ORG,       "getRun",                "Get a run",                      None,                Run, 200, (404,), RunFileQuery),
     Operation("GET",    "/local/instances/{instance_id}/messages",                              messages.list_messages,              ORG,       "listMessages",          "List unasked messages",          None,                SentMessagesView, query=MessagesQuery, tool="list_messages"),
-    Operation("POST",   "/local/instances/{instance_id}/hooks/{hook:path}",                     messages.send_hook,                  INTERACT,  "sendHook",              "Send a webhook to an agent",     HookBody,            HookView, 200, (400, 409, 502), tool="send_hook"),
-    Operation("GET",    "/local/instances/{instance_id}/inbox",                                 messages.list_inbox,                 ORG,       "listInbox",             "List an agent's webhooks",       None,                InboxView, query=EntriesQuery, tool="list_inbox"),
-    Operation("DELETE", "/local/instances/{instance_id}/inbox",                                 messages.clear_inbox,                ORG,       "clearInbox",            "Clear an inbox",                 None,                None, 204),
     Operation("GET",    "/local/replies",                                                       faults_and_replies.get_replies,      ORG,       "getReplies",            "Show scripted replies",          None,                RepliesView, tool="get_replies"),
     Operation("PUT",    "/local/replies",                                                       faults_and_replies.set_replies,      ORG,       "setReplies",            "Set scripted replies",           ReplyScriptChange,   RepliesView, tool="set_replies", max_body_bytes=None),
     Operation("DELETE", "/local/replies",                                                       faults_and_replies.delete_replies,   ORG,       "deleteReplies",         "Remove scripted replies",        None,                None, 204, python="clear_replies", tool="clear_replies"),

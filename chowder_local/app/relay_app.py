@@ -20,10 +20,9 @@ from chowder_local.core.domain import (
     RELAY_PORT,
     ModelProvider,
 )
-from chowder_local.core.errors import ChowderError
 from chowder_local.core.errors.process import PortTaken, RelayPortTaken
 from chowder_local.core.errors.requests import BodiesTooMany, BodyTooLarge, ClientStalled
-from chowder_local.core.errors.upstream import InboxUnknown, RelayTokenInvalid, StreamBroken
+from chowder_local.core.errors.upstream import RelayTokenInvalid, StreamBroken
 from chowder_local.core.long_values import off_loop
 from chowder_local.http.bodies import BodyMemory, check_values
 from chowder_local.http.hang_ups import HungUp, watch_for_hang_up
@@ -32,8 +31,6 @@ from chowder_local.http.middleware import OriginGuard
 from chowder_local.instances.gateway_events import MAX_BODY_BYTES as MAX_EVENTS_BYTES
 from chowder_local.instances.gateway_events import PATH as EVENTS_PATH
 from chowder_local.relay.calls import RelayRequest, wire_format
-from chowder_local.relay.inbox import INBOX
-from chowder_local.relay.inbox import MAX_BODY_BYTES as MAX_WEBHOOK_BYTES
 from chowder_local.relay.service import UNRETRIED_STATUS
 from chowder_local.relay.upstreams import ENDPOINT_PATH
 
@@ -46,7 +43,6 @@ if TYPE_CHECKING:
 
     from chowder_local.instances.gateway_events import GatewayEvents
     from chowder_local.relay.calls import ModelAnswer
-    from chowder_local.relay.inbox import Inbox
     from chowder_local.relay.service import Relay
     from chowder_local.store.database import MetaQueries
 
@@ -65,7 +61,6 @@ UNEXPECTED = "The server could not make the model call: its log has the cause."
 
 def create_relay_app(
     relay: Relay,
-    inbox: Inbox | None = None,
     gateway_events: GatewayEvents | None = None,
     routes: Sequence[BaseRoute] = (),
     *,
@@ -77,8 +72,6 @@ def create_relay_app(
     """
     calls = _Calls(relay, max_body_bytes)
     more: list[BaseRoute] = []
-    if inbox is not None:
-        more.append(Route(f"/{INBOX}/{{token}}{{path:path}}", _Webhooks(inbox)))
     if gateway_events is not None:
         more.append(Route(f"/{EVENTS_PATH}", _Events(gateway_events), methods=["POST"]))
     app = Starlette(
@@ -116,13 +109,12 @@ async def bind_relay(
 
 def serve_relay(
     relay: Relay,
-    inbox: Inbox,
     sockets: Sequence[socket.socket],
     gateway_events: GatewayEvents | None = None,
     routes: Sequence[BaseRoute] = (),
 ) -> AbstractAsyncContextManager[None]:
     """Serves the relay during the block."""
-    app = create_relay_app(relay, inbox, gateway_events, routes)
+    app = create_relay_app(relay, gateway_events, routes)
     return listening(
         app, *sockets, grace_s=RELAY_GRACE_S, protocol=SandboxConnection, takes_websockets=True
     )
@@ -139,48 +131,6 @@ def _relay_socket(host: str, stored_port: int | None) -> socket.socket:
 
 async def _health(_: Request) -> JSONResponse:
     return JSONResponse({"status": "ok"})
-
-
-@dataclass(eq=False, repr=False)
-class _Webhooks:
-    """Takes webhooks for inboxes, with any method."""
-
-    inbox: Inbox
-
-    def __post_init__(self) -> None:
-        self._body_memory = BodyMemory(
-            MAX_LARGE_BODIES * MAX_WEBHOOK_BYTES, MAX_LARGE_BODIES_PER_ADDRESS * MAX_WEBHOOK_BYTES
-        )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        status, message = await self._receive(request)
-        await JSONResponse({"detail": message}, status)(scope, receive, send)
-
-    async def _receive(self, request: Request) -> tuple[int, str]:
-        """The status of the answer, and what it says."""
-        try:
-            # Nobody without an inbox gets to send a body.
-            owner = self.inbox.owner(request.path_params["token"])
-            async with self._body_memory.body(request, MAX_WEBHOOK_BYTES) as body:
-                await self.inbox.receive(
-                    owner,
-                    request.method,
-                    request.path_params["path"],
-                    request.url.query,
-                    request.headers.items(),
-                    body,
-                )
-        except InboxUnknown as error:
-            return 404, str(error)
-        except (BodiesTooMany, BodyTooLarge, ClientStalled) as error:
-            return error.http_status or 503, str(error)
-        except ClientDisconnect:
-            return 400, ""
-        except ChowderError as error:
-            _log.warning("A webhook could not be kept: %s", error)
-            return 503, str(error)
-        return 200, "The webhook is in the inbox."
 
 
 @dataclass(eq=False, repr=False)

@@ -140,7 +140,6 @@ async def _open(settings: Settings, machine: Machine, stack: AsyncExitStack) -> 
     await stack.enter_async_context(
         serve_relay(
             services.relay,
-            services.inbox,
             relay_sockets,
             services.gateway_events,
             services.feature_hooks.relay_routes,

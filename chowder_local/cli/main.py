@@ -48,8 +48,11 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "activity": ("history", "Show what an agent is doing, wait for it, or end it."),
     "trace": ("history", "Show what an agent did for an answer, step by step."),
     "messages": ("messages", "Print what an agent said without being asked, or wait for it."),
-    "hooks": ("messages", "Send webhooks to agents."),
-    "inbox": ("messages", "List the webhooks that an agent sent."),
+    "hooks": ("chowder_local.features.webhooks.commands", "Send webhooks to agents."),
+    "inbox": (
+        "chowder_local.features.webhooks.commands",
+        "List the webhooks that an agent sent.",
+    ),
     "usage": ("history", "Show what model calls cost."),
     "budget": ("chowder_local.features.budgets.commands", "Limit what model calls may cost."),
     "files": ("agent_contents", "List, read, download and upload an agent's files."),

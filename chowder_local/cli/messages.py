@@ -1,4 +1,4 @@
-"""`messages`, `hooks` and `inbox`: what agents say without being asked, and their webhooks."""
+"""`messages`: what agents say without being asked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chowder_local.cli.commands import Row, find_instance, noun
+from chowder_local.cli.commands import find_instance
 from chowder_local.cli.context import pass_client
 from chowder_local.cli.options import WAIT_TIMEOUT_S, Command, complete_instance, output_option
 from chowder_local.cli.output import Output, format_time, note, say, say_text
@@ -60,72 +60,11 @@ def messages(
     def page(after: int, wait_s: float) -> Mapping[str, Any]:
         return client.messages(agent["id"], after=after, wait_s=wait_s, session=session)
 
-    for each in _listed(page, "messages", follow=follow, is_waiting=is_waiting, timeout_s=timeout):
-        _show(each, _message_line(each), each["text"], output)
+    for each in listed(page, "messages", follow=follow, is_waiting=is_waiting, timeout_s=timeout):
+        show(each, _message_line(each), each["text"], output)
 
 
-@click.command("ls", cls=Command)
-@output_option
-@click.argument("instance", shell_complete=complete_instance)
-@follow_option
-@wait_option
-@timeout_option
-@pass_client
-def _list_inbox(
-    client: Client, output: Output, instance: str, follow: bool, is_waiting: bool, timeout: float
-) -> None:
-    """Print the webhooks that an agent sent. With --output json, each is one line."""
-    agent = find_instance(client, instance)
-
-    def page(after: int, wait_s: float) -> Mapping[str, Any]:
-        return client.inbox(agent["id"], after=after, wait_s=wait_s)
-
-    for each in _listed(page, "webhooks", follow=follow, is_waiting=is_waiting, timeout_s=timeout):
-        _show(each, _webhook_line(each), each["body"], output)
-
-
-inbox = noun(
-    "inbox",
-    """The webhooks that an agent sends, such as a job's: its inbox takes them.
-
-    Agents reach their inbox also without Internet, and only their own.
-    """,
-    {
-        "url": Row("inbox", "instance", "Print the inbox's address for the agent.", line="{url}"),
-        "clear": Row(
-            "clear_inbox", "instance", "Remove the webhooks of an inbox.", done="Cleared."
-        ),
-    },
-)
-inbox.add_command(_list_inbox)
-
-
-def _send_hook(client: Client, instance_id: str, hook: str, body: str) -> Any:
-    try:
-        content = json.loads(body)
-    except ValueError as problem:
-        raise click.BadParameter(f"BODY is not JSON: {problem}") from None
-    return client.send_hook(instance_id, hook, content)
-
-
-hooks = noun(
-    "hooks",
-    """Send webhooks to agents, as a service in the Internet would.""",
-    {
-        "send": Row(
-            _send_hook,
-            "instance hook body",
-            """Send BODY, which is JSON, to a hook of an agent.
-
-            HOOK is `wake` with a `text`, `agent` with a `message`, or the name of a mapping of the
-            setting hooks.mappings.
-            """,
-        ),
-    },
-)
-
-
-def _listed(
+def listed(
     page: Page, member: str, *, follow: bool, is_waiting: bool, timeout_s: float
 ) -> Iterator[dict[str, Any]]:
     """The entries of a list, and those that come later."""
@@ -149,7 +88,8 @@ def _listed(
                 return
 
 
-def _show(entry: Mapping[str, Any], line: str, text: str, output: Output) -> None:
+def show(entry: Mapping[str, Any], line: str, text: str, output: Output) -> None:
+    """Prints an entry: its line and its text, or as JSON."""
     if output is Output.JSON:
         say(json.dumps(entry, ensure_ascii=False))
     else:
@@ -161,9 +101,3 @@ def _message_line(message: Mapping[str, Any]) -> str:
     whose = message["job"] or message["kind"]
     where = f" in {message['session']}" if message["session"] else ""
     return f"{format_time(message['at'], 19)}  {whose}{where}"
-
-
-def _webhook_line(webhook: Mapping[str, Any]) -> str:
-    query = f"?{webhook['query']}" if webhook["query"] else ""
-    line = f"{webhook['method']} {webhook['path'] or '/'}{query}"
-    return f"{format_time(webhook['at'], 19)}  {line}"

@@ -278,27 +278,6 @@ class PlainCalls(Transport):
         return self._call("GET", f"/local/instances/{segment(instance_id)}/messages",
                 params=given(after=after, wait_s=wait_s, limit=limit, session=session))
 
-    def inbox(self, instance_id: str, after: int = 0, wait_s: float = 0.0,
-            limit: int = 100) -> Json:
-        """The webhooks that the agent sent to its inbox, and the inbox's address.
-
-        Jobs deliver there (`delivery: {"mode": "webhook", "to": …}`), and whatever else the agent
-        runs, also without Internet.
-
-        `after`: Only later ones: `after` of the answer before. 0: all that are kept.
-
-        `wait_s`: So many seconds the answer waits for one, if there is none.
-
-        `limit`: How many, at most.
-        """
-        return self._call("GET", f"/local/instances/{segment(instance_id)}/inbox",
-                params=given(after=after, wait_s=wait_s, limit=limit))
-
-    def clear_inbox(self, instance_id: str) -> None:
-        """Removes the webhooks of the inbox. Later ones get greater numbers."""
-        self._call("DELETE", f"/local/instances/{segment(instance_id)}/inbox",
-                timeout=self._turn_timeout)
-
     def replies(self, instance_id: str | None = None) -> Json:
         """The script, how often each of its rules was used, and the calls that no rule matched."""
         return self._call("GET", f"/local{optional('/instances/', instance_id)}/replies")
@@ -793,6 +772,27 @@ class PlainCalls(Transport):
         happened.
         """
         self._call("DELETE", f"/local/instances/{segment(instance_id)}/clock/advance",
+                timeout=self._turn_timeout)
+
+    def inbox(self, instance_id: str, after: int = 0, wait_s: float = 0.0,
+            limit: int = 100) -> Json:
+        """The webhooks that the agent sent to its inbox, and the inbox's address.
+
+        Jobs deliver there (`delivery: {"mode": "webhook", "to": …}`), and whatever else the agent
+        runs, also without Internet.
+
+        `after`: Only later ones: `after` of the answer before. 0: all that are kept.
+
+        `wait_s`: So many seconds the answer waits for one, if there is none.
+
+        `limit`: How many, at most.
+        """
+        return self._call("GET", f"/local/instances/{segment(instance_id)}/inbox",
+                params=given(after=after, wait_s=wait_s, limit=limit))
+
+    def clear_inbox(self, instance_id: str) -> None:
+        """Removes the webhooks of the inbox. Later ones get greater numbers."""
+        self._call("DELETE", f"/local/instances/{segment(instance_id)}/inbox",
                 timeout=self._turn_timeout)
 
     def say_in_channel(self, instance_id: str, channel: str, person: str, text: str = '',

@@ -1,11 +1,11 @@
-"""What an instance says without being asked, and the webhooks that it sends."""
+"""What an instance says without being asked."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from chowder_local.core.events import EventType
-from chowder_local.dashboard.pages import instance_page, notice
+from chowder_local.dashboard.pages import dashboard, instance_page
 from chowder_local.dashboard.streams import follow_instance
 from chowder_local.http.services import instance_of, services
 
@@ -21,15 +21,14 @@ async def show(request: Request) -> Response:
     instance = await instance_of(request)
     # Read before the lists: an event in between is then sent twice rather than never.
     last_event = services(request).events.last_id
-    inbox = services(request).inbox
+    found = [each.beside_messages for each in dashboard(request).parts]
     return await instance_page(
         request,
         "unasked.html",
         instance,
         tab="/unasked",
         messages=await services(request).messages.latest(instance.id),
-        webhooks=await services(request).inbox_entries.latest(instance.id),
-        url=inbox.address(services(request).relay_url, instance.id),
+        beside=[await each(request, instance) for each in found if each is not None],
         last_event=last_event,
     )
 
@@ -37,10 +36,3 @@ async def show(request: Request) -> Response:
 async def follow(request: Request) -> Response:
     """Tells the page when to reload its lists."""
     return await follow_instance(request, EVENTS)
-
-
-async def clear(request: Request) -> Response:
-    """Removes the webhooks of the inbox."""
-    instance = await instance_of(request)
-    await services(request).inbox_entries.remove(instance.id)
-    return notice(request, "The inbox is empty.", '<ul id="webhooks" hx-swap-oob="true"></ul>')

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from chowder_local.relay.call_log import ModelCall
 
     InstancePart = Callable[[Request, Instance], Markup]
+    ReadPart = Callable[[Request, Instance], Awaitable[Markup]]
     UsagePart = Callable[[Request, Instance | None], Markup]
     """Gets the instance if the page is of one only."""
     HeldCallPart = Callable[[Request, ModelCall, Any], Markup]
@@ -51,6 +52,8 @@ class PageParts:
     held_call: HeldCallPart | None = None
     """On the page of a call that is held."""
     below_usage: UsagePart | None = None
+    beside_messages: ReadPart | None = None
+    """Beside what an agent said without being asked."""
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,6 @@ PAGES: tuple[Page, ...] = (
     Page("POST", f"{INSTANCE}/activity/{{item_id}}/cancel", activity.cancel),
     Page("GET", f"{INSTANCE}/unasked", messages.show),
     Page("GET", f"{INSTANCE}/unasked/live", messages.follow),
-    Page("POST", f"{INSTANCE}/unasked/clear", messages.clear),
     Page("GET", f"{INSTANCE}/snapshots", snapshots.show),
     Page("POST", f"{INSTANCE}/snapshots", snapshots.take),
     Page("GET", f"{INSTANCE}/snapshots/live", snapshots.follow),

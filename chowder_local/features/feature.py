@@ -51,7 +51,7 @@ class Feature:
     front: Callable[[], Front]
 
 
-NAMES = ("budgets", "breakpoints", "approvals", "jobs", "clock", "messengers", "mcp")
+NAMES = ("budgets", "breakpoints", "approvals", "jobs", "clock", "webhooks", "messengers", "mcp")
 """The folders beside this module, in the order in which hooks are called."""
 GROUP = "chowder_local.features"
 """The entry points by which other packages bring features: a name, and a `Feature`."""

@@ -5,19 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func
 from sqlmodel import col, delete, insert, select, update
 
 from chowder_local.core.events import ChangeSignal
 from chowder_local.store.instances import erase_deleted
-from chowder_local.store.tables import (
-    EncryptedJson,
-    InboxRequestRow,
-    UnaskedMessageRow,
-    encrypt_json,
-)
+from chowder_local.store.tables import EncryptedJson, encrypt_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +22,7 @@ if TYPE_CHECKING:
     from chowder_local.core.secrets import SecretBox
     from chowder_local.core.tasks import Shutdown
     from chowder_local.store.database import Database
+    from chowder_local.store.tables import EntryRow
 
 MAX_COUNT = 1000
 MAX_BYTES = 8 * 1024 * 1024
@@ -59,20 +55,10 @@ class AgentEntries:
 
     database: Database
     secret_box: SecretBox
-    table: type[UnaskedMessageRow | InboxRequestRow]
+    table: type[EntryRow]
     shutdown: Shutdown
     max_bytes: int = MAX_BYTES
     max_count: int = MAX_COUNT
-
-    @classmethod
-    def of_messages(cls, database: Database, secret_box: SecretBox, shutdown: Shutdown) -> Self:
-        """What agents have said without being asked."""
-        return cls(database, secret_box, UnaskedMessageRow, shutdown)
-
-    @classmethod
-    def of_inboxes(cls, database: Database, secret_box: SecretBox, shutdown: Shutdown) -> Self:
-        """The webhooks that agents have sent."""
-        return cls(database, secret_box, InboxRequestRow, shutdown)
 
     def __post_init__(self) -> None:
         self._changes = ChangeSignal()

@@ -316,28 +316,20 @@ class IdempotentAnswerRow(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
-class UnaskedMessageRow(Table, table=True):
-    """What an agent has said without being asked; numbered from 1 for each instance."""
+class EntryRow(Table):
+    """An entry of an instance, numbered from 1."""
+
+    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
+    number: int = Field(primary_key=True)
+    at: datetime = Field(sa_type=UtcDateTime)
+    size_bytes: int
+    content_ciphertext: bytes
+
+
+class UnaskedMessageRow(EntryRow, table=True):
+    """What an agent has said without being asked."""
 
     __tablename__: ClassVar[str] = "unasked_message"
-
-    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
-    number: int = Field(primary_key=True)
-    at: datetime = Field(sa_type=UtcDateTime)
-    size_bytes: int
-    content_ciphertext: bytes
-
-
-class InboxRequestRow(Table, table=True):
-    """A webhook that an agent has sent; numbered from 1 for each instance."""
-
-    __tablename__: ClassVar[str] = "inbox_request"
-
-    instance_id: str = Field(primary_key=True, foreign_key="instance.id")
-    number: int = Field(primary_key=True)
-    at: datetime = Field(sa_type=UtcDateTime)
-    size_bytes: int
-    content_ciphertext: bytes
 
 
 COUNTED = (

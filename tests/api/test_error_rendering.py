@@ -10,6 +10,7 @@ import pytest
 from chowder_local.core.errors import ChowderError, agents, process, requests, sandboxes, upstream
 from chowder_local.features.feature import own_features
 from chowder_local.features.mcp.server import CallRefused
+from chowder_local.features.webhooks.errors import HookRefused, InboxUnknown
 from chowder_local.http.error_rendering import detail_of, error_response, status_of
 
 if TYPE_CHECKING:
@@ -48,11 +49,11 @@ NEVER_ANSWERED: set[type[ChowderError]] = {
     requests.BodiesTooMany,
     upstream.RelayTokenInvalid,
     # Only agents get it, whose relay renders it.
-    upstream.InboxUnknown,
+    InboxUnknown,
     # Have a status of their own.
     requests.FaultAnswered,
     upstream.ProviderFailed,
-    agents.HookRefused,
+    HookRefused,
     ChowderError,
     # The answer of a tool for editors.
     CallRefused,

@@ -18,6 +18,7 @@ from chowder_local.features.breakpoints.model import BreakpointMatch
 from chowder_local.features.breakpoints.service import Breakpoints
 from chowder_local.features.front import all_operations
 from chowder_local.features.messengers.service import Messengers
+from chowder_local.features.webhooks.service import Webhooks
 from chowder_local.http.listener import with_state
 from chowder_local.openclaw.channels import ADMIT, APPROVE, LIST_PAIRINGS
 from tests.scripted.gateway import ok
@@ -152,7 +153,7 @@ async def open_place(tmp_path: Path) -> AsyncIterator[Place]:
         for waiting in (
             world.feature(Messengers),
             world.messages,
-            world.inbox_entries,
+            world.feature(Webhooks).inbox.entries,
             world.activities,
         ):
             waiting.shutdown = over

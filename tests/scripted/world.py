@@ -108,7 +108,7 @@ class World(Services):
     @cached_property
     def relay_app(self) -> Starlette:
         """What agents call, with what features take of them."""
-        return create_relay_app(self.relay, self.inbox, routes=self.feature_hooks.relay_routes)
+        return create_relay_app(self.relay, routes=self.feature_hooks.relay_routes)
 
     async def now(self, instance: Instance) -> Instance:
         """The instance as the store has it now."""

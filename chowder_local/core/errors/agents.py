@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-_STATUSES_OF_HOOKS = {400, 404, 409, 413}
-
-
 class GatewayUnavailable(ChowderError):
     """The instance's gateway does not answer, or it cannot do what the call needs."""
 
@@ -69,21 +66,6 @@ class AgentRenewed(GatewayUnavailable):
             "the agent cannot recover from a full disk, so the server starts it again. Send the "
             "message again in a moment"
         )
-
-
-class HookRefused(ChowderError):
-    """OpenClaw refuses a call of one of its hooks. The status is OpenClaw's: 404 if it has no hook
-    of that name, 400 if the body does not fit; 502 if OpenClaw fails.
-    """
-
-    remedy = (
-        "Do what the message says. `wake` and `agent` are always there; other names are those of "
-        "the setting `hooks.mappings`."
-    )
-
-    def __init__(self, name: str, status: int, reason: str) -> None:
-        super().__init__(f"The hook {name!r} answered {status}: {reason}")
-        self.http_status = status if status in _STATUSES_OF_HOOKS else 502
 
 
 class ConversationsAtRest(ChowderError):

@@ -55,13 +55,6 @@ class ContextLengthExceeded(ChowderError):
         )
 
 
-class InboxUnknown(ChowderError):
-    """An agent sends a webhook to an address that is no instance's inbox. The status is 404."""
-
-    message = "This is no instance's inbox. GET /local/instances/{id}/inbox says its address."
-    remedy = "Use the `url` of `GET /local/instances/{id}/inbox`, with anything after it."
-
-
 class RelayTokenInvalid(ChowderError):
     """A sandbox calls the model relay with a token that belongs to no living instance."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from chowder_local.features.webhooks.service import Webhooks
 from tests.api.dashboard.conftest import Elements
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ async def test_messages_and_webhooks_are_shown_latest_first_and_escaped(visitor:
         content = {**said, "model_calls": 1, "text": text, "is_cut": True}
         await world.messages.add(agent.id, world.clock(), content)
     headers = [("x-event", HOSTILE)]
-    await world.inbox.receive(agent.id, "POST", HOSTILE, HOSTILE, headers, HOSTILE.encode())
+    await world.feature(Webhooks).inbox.receive(
+        agent.id, "POST", HOSTILE, HOSTILE, headers, HOSTILE.encode()
+    )
     page = (await visitor.get(path)).text
     elements = Elements(page)
     ids = [each.get("id") for each in elements.all("li")]

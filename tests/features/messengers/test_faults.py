@@ -134,7 +134,7 @@ async def test_an_agents_message_is_refused_or_cut_off(
     listener = bound_socket("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/messengers/{channel}/{agent.id}/"
     async with (
-        serve_relay(world.relay, world.inbox, [listener], routes=world.feature_hooks.relay_routes),
+        serve_relay(world.relay, [listener], routes=world.feature_hooks.relay_routes),
         httpx.AsyncClient(base_url=url, headers={"Host": RELAY_HOSTNAME}) as client,
     ):
         refused = await client.request(**answer)

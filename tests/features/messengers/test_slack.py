@@ -271,9 +271,7 @@ async def test_a_bad_call_is_refused_in_slacks_form(
 async def test_the_agent_connects_once_with_each_ticket(world: World, mailbox: Mailbox) -> None:
     listener = bound_socket("127.0.0.1", 0)
     where = dict(zip(("host", "port"), listener.getsockname(), strict=True))
-    async with serve_relay(
-        world.relay, world.inbox, [listener], routes=world.feature_hooks.relay_routes
-    ):
+    async with serve_relay(world.relay, [listener], routes=world.feature_hooks.relay_routes):
         url = f"{mailbox.url.replace('http', 'ws')}/{await socket_path(mailbox)}"
         async with connect(url, **where) as socket:
             assert json.loads(await socket.recv())["type"] == "hello"

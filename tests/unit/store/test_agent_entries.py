@@ -10,6 +10,7 @@ import pytest
 from chowder_local.core.domain import Instance, InstanceId, InstanceStatus, ModelProvider, SandboxId
 from chowder_local.core.tasks import Shutdown
 from chowder_local.store.agent_entries import AgentEntries
+from chowder_local.store.tables import UnaskedMessageRow
 from tests.unit.store.conftest import BOX, NOW
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ async def entries(
         updated_at=NOW,
     )
     await instances.add(instance, None)
-    return AgentEntries.of_messages(database, BOX, Shutdown())
+    return AgentEntries(database, BOX, UnaskedMessageRow, Shutdown())
 
 
 async def numbers(entries: AgentEntries, after: int = 0) -> tuple[list[int], int, bool]:
@@ -64,7 +65,7 @@ async def test_no_number_is_used_again_after_all_are_removed(entries: AgentEntri
     await entries.remove(ID)
     assert (await numbers(entries))[0] == []
     assert await entries.add(ID, NOW, {"text": "three"}) == 3
-    again = AgentEntries.of_messages(entries.database, BOX, Shutdown())
+    again = AgentEntries(entries.database, BOX, UnaskedMessageRow, Shutdown())
     (entry,) = (await again.read(ID, 2)).entries
     assert (entry.number, entry.at, dict(entry.content)) == (3, NOW, {"text": "three"})
 

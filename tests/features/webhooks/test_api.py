@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from chowder_local.app.relay_app import create_relay_app
 from chowder_local.core.domain import RELAY_HOSTNAME
-from chowder_local.relay.inbox import MAX_BODY_BYTES
+from chowder_local.features.webhooks.inbox import MAX_BODY_BYTES
 from tests.scripted import gateway as scripted
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ async def instance(http: Api) -> Instance:
 @pytest.fixture
 async def sandbox(http: Api) -> AsyncIterator[httpx.AsyncClient]:
     """A client in a sandbox, which reaches the relay."""
-    transport = httpx.ASGITransport(create_relay_app(http.world.relay, http.world.inbox))
+    transport = httpx.ASGITransport(http.world.relay_app)
     async with httpx.AsyncClient(
         transport=transport, base_url=f"http://{RELAY_HOSTNAME}"
     ) as client:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from chowder_local.core import logs
 from chowder_local.core.domain import InstanceId
-from chowder_local.core.errors.upstream import InboxUnknown
 from chowder_local.core.events import EventType
 from chowder_local.core.tasks import KeyedLocks
+from chowder_local.features.webhooks.errors import InboxUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from chowder_local.core import untrusted_json
-from chowder_local.core.errors.agents import HookRefused
+from chowder_local.features.webhooks.errors import HookRefused
 from chowder_local.openclaw.config.agent_config import to_merge_patch
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from chowder_local.core.domain import Instance
     from chowder_local.core.secrets import SecretBox
+    from chowder_local.features.webhooks.inbox import Inbox
     from chowder_local.instances.lifecycle.residency import Residency
     from chowder_local.instances.schedule.unasked_turns import UnaskedTurns
     from chowder_local.openclaw.gateway import Gateway, GatewayOf
@@ -117,6 +118,14 @@ class Hooks:
         if isinstance(token, str) and token and _SUBSTITUTED not in token:
             return token
         return self.secret_box.hook_token(instance.id)
+
+
+@dataclass(frozen=True)
+class Webhooks:
+    """Those to agents, and those from them."""
+
+    hooks: Hooks
+    inbox: Inbox
 
 
 def _reason(answer: HookAnswer) -> str:

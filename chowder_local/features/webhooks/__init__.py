@@ -1,0 +1,1 @@
+"""Webhooks: those that agents get by OpenClaw's hooks, and those that they send to an inbox."""
