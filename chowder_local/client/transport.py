@@ -83,6 +83,13 @@ class Transport:
         """Closes the connections to the server."""
         self._http.close()
 
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        """The answer to a call that has no method here, such as one of another package's feature.
+
+        `path` begins with `/local` or `/v1`; `options` are httpx's, such as `json` and `params`.
+        """
+        return self._value(method, path, **options)
+
     def _call(self, method: str, path: str, **options: Any) -> Json:
         value = self._value(method, path, **options)
         if isinstance(value, dict):

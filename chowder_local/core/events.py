@@ -58,7 +58,7 @@ WATCHED_KEPT = 4096
 
 
 class EventType(StrEnum):
-    """The types of events; docs/reference/events.md describes each."""
+    """The types of this package's events; docs/reference/events.md describes each."""
 
     INSTANCE_STATUS = "instance.status"
     BOOT_QUEUED = "boot.queued"
@@ -114,7 +114,8 @@ class Event:
     """An event; `organization_id` is None if it concerns all organizations."""
 
     number: int
-    type: EventType
+    type: str
+    """An `EventType`, or what another package's feature calls it."""
     at: datetime
     organization_id: OrganizationId | None
     instance_id: InstanceId | None
@@ -137,7 +138,7 @@ class Events:
 
     def publish(
         self,
-        kind: EventType,
+        kind: str,
         /,
         organization_id: OrganizationId | None = None,
         instance_id: InstanceId | None = None,

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+)
 
 from chowder_local.core import model_endpoints
 from chowder_local.core.addresses import is_loopback
@@ -23,7 +31,7 @@ from chowder_local.core.domain import MAX_USD, Egress, ModelProvider, Tier
 from chowder_local.core.errors.process import SettingsInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _LISTS = {
     "cors_origins",
@@ -49,6 +57,10 @@ FORMER_NAMES: Mapping[str, str | None] = {
     "transfer_idle_timeout_s": None,
 }
 """Names of settings in 0.1, with today's or None; they are taken with a warning until 0.3."""
+
+OF_PACKAGES = f"{PREFIX}X_"
+"""Begins the names of settings of other packages' features."""
+PackageSettings = TypeVar("PackageSettings", bound=BaseModel)
 
 log = logging.getLogger(__name__)
 
@@ -367,6 +379,8 @@ class Settings(DataDirLayout, BaseModel):
                 raise ValueError(f"{host!r} is not a host name; use names such as box.example")
         return hosts
 
+    _of_packages: dict[str, str] = PrivateAttr(default_factory=dict)
+
     @field_validator("data_dir", "key_file", "ca_bundle", "replies", "record", "replay")
     @classmethod
     def _make_absolute(cls, path: Path | None) -> Path | None:
@@ -379,8 +393,11 @@ class Settings(DataDirLayout, BaseModel):
         Raises SettingsInvalid if a variable is unknown or a value is invalid. It names all of them.
         """
         values: dict[str, Any] = {}
+        of_packages: dict[str, str] = {}
         for name, value in env.items():
-            if name.startswith(PREFIX) and name not in CLIENT_NAMES:
+            if name.startswith(OF_PACKAGES):
+                of_packages[name.removeprefix(OF_PACKAGES).lower()] = value
+            elif name.startswith(PREFIX) and name not in CLIENT_NAMES:
                 values[name.removeprefix(PREFIX).lower()] = value
         for former in values.keys() & FORMER_NAMES:
             value, today = values.pop(former), FORMER_NAMES[former]
@@ -397,14 +414,21 @@ class Settings(DataDirLayout, BaseModel):
         if endpoint := env.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
             values.setdefault("otlp_endpoint", endpoint)
         values |= {name: value for name, value in options.items() if value is not None}
-        try:
-            return cls.model_validate(values)
-        except ValidationError as invalid:
-            problems = "; ".join(
-                f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}"
-                for problem in invalid.errors()
-            )
-            raise SettingsInvalid(f"Invalid settings: {problems}.") from None
+        with _naming_variables(PREFIX):
+            settings = cls.model_validate(values)
+        settings._of_packages.update(of_packages)
+        return settings
+
+    def of_package(self, kind: type[PackageSettings]) -> PackageSettings:
+        """Settings of another package's feature: its fields are variables `CHOWDER_X_<FIELD>`.
+
+        Raises SettingsInvalid.
+        """
+        named = {
+            name: self._of_packages[name] for name in kind.model_fields.keys() & self._of_packages
+        }
+        with _naming_variables(OF_PACKAGES):
+            return kind.model_validate(named)
 
     def endpoints(self, env: Mapping[str, str]) -> dict[str, model_endpoints.Endpoint]:
         """The other providers by name, with their keys from the environment."""
@@ -442,6 +466,19 @@ class Settings(DataDirLayout, BaseModel):
     def is_on_loopback(self) -> bool:
         """Whether the API listens on a loopback address only."""
         return is_loopback(self.host)
+
+
+@contextmanager
+def _naming_variables(prefix: str) -> Iterator[None]:
+    """Raises SettingsInvalid with the names of variables in place of pydantic's error."""
+    try:
+        yield
+    except ValidationError as invalid:
+        problems = "; ".join(
+            f"{prefix}{str(problem['loc'][0]).upper()}: {problem['msg']}"
+            for problem in invalid.errors()
+        )
+        raise SettingsInvalid(f"Invalid settings: {problems}.") from None
 
 
 @cache

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Select
+    from sqlmodel import SQLModel
 
 
 Value = TypeVar("Value")
@@ -97,6 +98,14 @@ class Database:
         with uninterrupted(), translated_errors(self.path):
             async with AsyncSession(self.readers, expire_on_commit=False) as session:
                 yield session
+
+    async def create(self, *rows: type[SQLModel]) -> None:
+        """Makes tables of another package, which has no migrations here, if they are missing."""
+        tables = [each.metadata.tables[str(each.__tablename__)] for each in rows]
+        metadata = rows[0].metadata
+        async with self.writing() as session:
+            connection = await session.connection()
+            await connection.run_sync(partial(metadata.create_all, tables=tables))
 
     async def pages(self, query: Select[Any]) -> AsyncGenerator[list[dict[str, Any]]]:
         """The rows of a query as mappings by column, in pages, from one state of the database.

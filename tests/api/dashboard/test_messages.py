@@ -33,5 +33,5 @@ async def test_messages_and_webhooks_are_shown_latest_first_and_escaped(visitor:
     assert all("src" in each for each in elements.all("script"))
     assert not [each for _, each in elements.tags if "onerror" in each]
     assert world.secret_box.inbox_token(agent.id) in page
-    assert (await visitor.post(f"{path}/clear")).status_code == 200
+    assert (await visitor.post(f"/instances/{agent.id}/inbox/clear")).status_code == 200
     assert "It is empty." in (await visitor.get(path)).text

@@ -58,7 +58,7 @@ def events(world: World) -> list[tuple[str, ...]]:
     found = [each for each in world.events.after(0) if each.type.startswith("approval.")]
     return [
         (
-            each.type.value,
+            str(each.type),
             *(
                 str(each.members[name])
                 for name in ("approval_id", "decision")
